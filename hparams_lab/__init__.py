@@ -1,0 +1,63 @@
+"""hparams_lab: the experiment-logging toolkit for TensorBoard's HParams dashboard.
+
+Declare hyperparameters and metrics once, sweep them with any strategy, and read every result in TensorBoard's HParams
+tab, from the command line, or as a table. The names below are the public surface; each is imported when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hparams_lab.errors import HParamsLabError as HParamsLabError
+    from hparams_lab.errors import Pruned as Pruned
+    from hparams_lab.events.logdir import read as read
+    from hparams_lab.experiment import Experiment as Experiment
+    from hparams_lab.experiment import Metric as Metric
+    from hparams_lab.hparam import HParam as HParam
+    from hparams_lab.logger import Run as Run
+    from hparams_lab.logger import start_run as start_run
+    from hparams_lab.results import Results as Results
+    from hparams_lab.results import RunResult as RunResult
+    from hparams_lab.results import Scalars as Scalars
+    from hparams_lab.results import TrialResult as TrialResult
+    from hparams_lab.runner import run_sweep as run_sweep
+    from hparams_lab.space import Discrete as Discrete
+    from hparams_lab.space import IntInterval as IntInterval
+    from hparams_lab.space import RealInterval as RealInterval
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Discrete": "space",
+    "Experiment": "experiment",
+    "HParam": "hparam",
+    "HParamsLabError": "errors",
+    "IntInterval": "space",
+    "Metric": "experiment",
+    "Pruned": "errors",
+    "RealInterval": "space",
+    "Results": "results",
+    "Run": "logger",
+    "RunResult": "results",
+    "Scalars": "results",
+    "TrialResult": "results",
+    "read": "events.logdir",
+    "run_sweep": "runner",
+    "start_run": "logger",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
