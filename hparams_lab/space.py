@@ -1,0 +1,405 @@
+"""The domains that hyperparameters range over: TensorBoard's classes, with what TensorBoard cannot say added.
+
+`Discrete`, `IntInterval` and `RealInterval` are subclasses of TensorBoard's, so its API takes them; `adopt_domain`
+turns TensorBoard's own objects into these. Added are `scale="log"`, `step=`, and `None` among the values.
+
+A domain answers: what is `value` here (`cast`), which are its `points(n)` for a grid, how many values it has and which
+(`size`, `every`), one value at random (`sample_uniform`), and how TensorBoard holds a value (`stored`, `restored`).
+
+Source of the base classes: https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/plugins/hparams/summary_v2.py
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import Any, Literal, TypeAlias
+
+from tensorboard.plugins.hparams import api_pb2, summary_v2
+
+from hparams_lab.errors import DeclarationError, HParamValueError
+from hparams_lab.values import Value, checked, format_value
+
+Rng: TypeAlias = random.Random | ModuleType
+Scale = Literal["linear", "log"]
+
+LONGEST_DISCRETE_FILTER = 9
+"""A numeric `Discrete` of ten or more values gets a filter in TensorBoard that answers 400; an interval works."""
+
+
+def tidy(number: float) -> float:
+    """`number` without the dust of binary arithmetic: 12 significant digits."""
+    return float(f"{number:.12g}")
+
+
+def cast_number(name: str, value: Any, dtype: type) -> Value:
+    """`value` as `dtype` (`bool`, `int`, `float` or `str`) without changing what it says, or HParamValueError."""
+    plain = checked(name, value)
+    is_number = isinstance(plain, (int, float)) and not isinstance(plain, bool)
+    if dtype is int and is_number and float(plain or 0).is_integer():
+        return checked(name, int(plain or 0))
+    if dtype is float and is_number:
+        return float(plain or 0)
+    if type(plain) is dtype:
+        return plain
+    raise HParamValueError(f"hparam {name!r} is {plain!r} ({type(plain).__name__}); wanted {_IN_WORDS[dtype]}")
+
+
+_IN_WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a string"}
+
+
+class SameByRepr:
+    """Equality and hash by class and `repr`, which says all there is to say."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+class Discrete(SameByRepr, summary_v2.Discrete):
+    """A fixed set of values of one type, in the order given; `None` may be among them.
+
+    Args:
+      values: at least one `bool`, `int`, `float` or `str` (or NumPy scalar), without duplicates. Integers among
+        floats become floats. With `None`, TensorBoard shows the column as strings, `None` as "None".
+      dtype: the type of the values where it is not the first one's.
+
+    Raises:
+      DeclarationError: no values, a duplicate, mixed types.
+    """
+
+    def __init__(self, values: Iterable[Any], dtype: type | None = None) -> None:
+        try:
+            plain = [checked("values", value) for value in values]
+        except HParamValueError as error:
+            raise DeclarationError(f"Discrete: {error}") from None
+        some = [value for value in plain if value is not None]
+        if not some:
+            raise DeclarationError(f"Discrete({plain!r}) has no value to choose; give at least one that is not None")
+        dtype = dtype or _common_type(some)
+        if dtype not in (bool, int, float, str):
+            raise DeclarationError(f"Discrete has dtype {dtype!r}; wanted bool, int, float or str")
+        self._nullable = len(some) < len(plain)
+        self._dtype = dtype
+        self._values = [None if value is None else _declared(value, dtype) for value in plain]
+        self._by_text = {str(value): value for value in self._values}
+        if len(self._by_text) < len(self._values):
+            twice = next(value for value in self._values if self._values.count(value) > 1 or str(value) == "None")
+            raise DeclarationError(f"Discrete has the value {twice!r} twice; name each once")
+
+    def __str__(self) -> str:
+        return "{" + ", ".join(format_value(value) for value in self._values) + "}"
+
+    def __repr__(self) -> str:
+        return f"Discrete({self._values!r})"
+
+    @property
+    def size(self) -> int:
+        """How many values there are."""
+        return len(self._values)
+
+    def cast(self, name: str, value: Any) -> Value:
+        """`value` as one of the values, or HParamValueError."""
+        plain = None if value is None else cast_number(name, value, self._dtype)
+        if plain in self._values:
+            return plain
+        raise HParamValueError(f"hparam {name!r} is {plain!r}; its domain is {self}")
+
+    def points(self, count: int) -> tuple[Value, ...]:
+        """Every value, whatever `count` says."""
+        return tuple(self._values)
+
+    def every(self) -> Sequence[Value]:
+        """Every value."""
+        return tuple(self._values)
+
+    def stored(self, value: Value) -> bool | float | str:
+        """`value` as TensorBoard holds it: a string when `None` is among the values (a column has one type)."""
+        if self._nullable:
+            return str(value)
+        assert value is not None
+        return value
+
+    def restored(self, stored: bool | float | str) -> Value:
+        """The value that `stored` stands for."""
+        if self._nullable:
+            return self._by_text.get(str(stored), str(stored))
+        return cast_number("values", stored, self._dtype)
+
+    def update_hparam_info(self, hparam_info: Any) -> None:
+        """Fill TensorBoard's `HParamInfo`: type, and the values (an interval for ten or more numbers)."""
+        if self._nullable:
+            Discrete([str(value) for value in self._values]).update_hparam_info(hparam_info)
+        elif self._dtype in (int, float) and len(self._values) > LONGEST_DISCRETE_FILTER:
+            _Interval.update_hparam_info(self, hparam_info)
+        else:
+            super().update_hparam_info(hparam_info)
+
+    @property
+    def min_value(self) -> Any:
+        """The smallest value."""
+        return min(value for value in self._values if value is not None)
+
+    @property
+    def max_value(self) -> Any:
+        """The largest value."""
+        return max(value for value in self._values if value is not None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The domain as plain JSON, for `domain_from_json`."""
+        return {"kind": "discrete", "values": list(self._values), "dtype": self._dtype.__name__}
+
+
+def _common_type(values: list[Any]) -> type:
+    """The one type of `values`, `float` for integers among floats; DeclarationError when they are mixed."""
+    types = {type(value) for value in values}
+    if types == {int, float}:
+        return float
+    if len(types) > 1:
+        shown = ", ".join(f"{value!r} ({type(value).__name__})" for value in values)
+        raise DeclarationError(f"Discrete has values of mixed types: {shown}; give one type (True is not 1)")
+    return types.pop()
+
+
+def _declared(value: Any, dtype: type) -> Value:
+    try:
+        return cast_number("values", value, dtype)
+    except HParamValueError:
+        raise DeclarationError(f"Discrete has {value!r} among values of type {dtype.__name__}; give one type") from None
+
+
+class _Interval(SameByRepr):
+    """What the two intervals share. Values are `lo + k * step` where there is a step."""
+
+    dtype: type
+    _min_value: Any
+    _max_value: Any
+
+    def _declare(self, lo: Any, hi: Any, scale: Scale, step: Any) -> None:
+        kind = type(self).__name__
+        self._min_value, self._max_value = _bound(kind, lo, self.dtype), _bound(kind, hi, self.dtype)
+        self.scale: Scale = scale
+        self.step = None if step is None else _bound(kind, step, self.dtype)
+        if self._min_value > self._max_value:
+            raise DeclarationError(f"{kind} has min {lo!r} > max {hi!r}; give the smaller end first")
+        if scale not in ("linear", "log"):
+            raise DeclarationError(f"{kind} has scale {scale!r}; wanted 'linear' or 'log'")
+        if scale == "log" and self._min_value <= 0:
+            raise DeclarationError(f"{kind} has a log scale from {lo!r}; a log scale needs both ends above zero")
+        if self.step is not None and self.step <= 0:
+            raise DeclarationError(f"{kind} has step {step!r}; wanted a step above zero")
+
+    def __str__(self) -> str:
+        step = "" if self.step is None else f" step {format_value(self.step)}"
+        log = " log" if self.scale == "log" else ""
+        return f"[{format_value(self._min_value)}, {format_value(self._max_value)}]{step}{log}"
+
+    def __repr__(self) -> str:
+        more = "" if self.scale == "linear" else f", scale={self.scale!r}"
+        more += "" if self.step is None else f", step={self.step!r}"
+        return f"{type(self).__name__}({self._min_value!r}, {self._max_value!r}{more})"
+
+    def cast(self, name: str, value: Any) -> Value:
+        """`value` as a number of this interval, or HParamValueError."""
+        plain: Any = cast_number(name, value, self.dtype)
+        if not self._min_value <= plain <= self._max_value:
+            raise HParamValueError(f"hparam {name!r} is {plain!r}; its domain is {self}")
+        if self.step is not None and not math.isclose(plain, self._snap(plain), rel_tol=1e-9, abs_tol=1e-12):
+            raise HParamValueError(f"hparam {name!r} is {plain!r}, off the steps of its domain {self}")
+        return plain  # type: ignore[no-any-return]
+
+    def points(self, count: int) -> tuple[Value, ...]:
+        """The two ends and `count - 2` points between them, even or even in the logarithm, without duplicates.
+
+        One point is the lower end.
+        """
+        lo, hi = self._min_value, self._last
+        if count == 1:
+            return (lo,)
+        between = (self._at(i / (count - 1), lo, hi) for i in range(1, count - 1))
+        return tuple(dict.fromkeys([lo, *(self._snap(point) for point in between), hi]))
+
+    def sample_uniform(self, rng: Rng = random) -> Any:
+        """One value, uniform by scale and step."""
+        if self.step is not None and self.scale == "linear":
+            return self._snap(self._min_value + self.step * rng.randrange(self._steps + 1))
+        return self._snap(self._at(rng.random(), *self._drawing_ends()))
+
+    def stored(self, value: Value) -> bool | float | str:
+        """`value` as TensorBoard holds it."""
+        assert value is not None
+        return value
+
+    def restored(self, stored: bool | float | str) -> Value:
+        """The value that `stored` stands for."""
+        return cast_number("values", stored, self.dtype)
+
+    def update_hparam_info(self, hparam_info: Any) -> None:
+        """Fill TensorBoard's `HParamInfo`: a number in an interval."""
+        hparam_info.type = api_pb2.DATA_TYPE_FLOAT64
+        hparam_info.domain_interval.min_value = self.min_value  # type: ignore[attr-defined]
+        hparam_info.domain_interval.max_value = self.max_value  # type: ignore[attr-defined]
+
+    def to_json(self) -> dict[str, Any]:
+        """The domain as plain JSON, for `domain_from_json`."""
+        ends = {"min": self._min_value, "max": self._max_value}
+        return {"kind": type(self).__name__, **ends, "scale": self.scale, "step": self.step}
+
+    @property
+    def _steps(self) -> int:
+        """How many whole steps fit."""
+        return int(math.floor((self._max_value - self._min_value) / self.step * (1 + 1e-12) + 1e-9))
+
+    @property
+    def _last(self) -> Any:
+        """The largest value: `hi`, or the last step below it."""
+        return self._max_value if self.step is None else self._snap(self._max_value)
+
+    def _at(self, fraction: float, lo: float, hi: float) -> float:
+        """The point `fraction` of the way (0 to 1) from `lo` to `hi` by the scale."""
+        if self.scale == "log":
+            return math.exp(math.log(lo) + fraction * (math.log(hi) - math.log(lo)))
+        return float(lo + fraction * (hi - lo))
+
+    def _drawing_ends(self) -> tuple[float, float]:
+        """Between what draws are made, before they are rounded to a value."""
+        return self._min_value, self._last
+
+    def _snap(self, point: float) -> Any:
+        """The value of the interval nearest to `point`."""
+        lo, hi = self._min_value, self._max_value
+        if self.step is not None:
+            point = lo + self.step * min(round((point - lo) / self.step), self._steps)
+        return min(max(self._convert_point(min(max(point, lo), hi)), lo), hi)
+
+    def _convert_point(self, point: float) -> Any:
+        raise NotImplementedError
+
+
+def _bound(kind: str, value: Any, dtype: type) -> Any:
+    try:
+        return cast_number("bound", value, dtype)
+    except HParamValueError:
+        wanted = "a whole number within 2**53" if dtype is int else "a finite number"
+        raise DeclarationError(f"{kind} has the bound {value!r}; wanted {wanted}") from None
+
+
+class IntInterval(_Interval, summary_v2.IntInterval):
+    """Every integer from `lo` to `hi`, both included.
+
+    Args:
+      lo, hi: whole numbers, `lo <= hi`.
+      scale: "linear" or "log" (both ends above zero): how points are spaced and drawn.
+      step: only `lo, lo + step, lo + 2 * step, ...` up to `hi`.
+
+    Raises:
+      DeclarationError: ends the wrong way round, not whole, or a log scale through zero.
+    """
+
+    def __init__(self, lo: Any, hi: Any, scale: Scale = "linear", step: Any = None) -> None:
+        self._declare(lo, hi, scale, step)
+
+    @property
+    def size(self) -> int:
+        """How many values there are."""
+        return len(self.every())
+
+    def every(self) -> Sequence[int]:
+        """Every value, as a range."""
+        return range(self._min_value, self._max_value + 1, self.step or 1)
+
+    def sample_uniform(self, rng: Rng = random) -> Any:
+        """One value, uniform by scale and step."""
+        if self.step is None and self.scale == "linear":
+            return rng.randint(self._min_value, self._max_value)
+        return super().sample_uniform(rng)
+
+    @property
+    def _steps(self) -> int:
+        return len(self.every()) - 1
+
+    def _drawing_ends(self) -> tuple[float, float]:
+        half = (self.step or 1) / 2
+        return max(self._min_value - half, self._min_value / 2), self._last + half
+
+    def _convert_point(self, point: float) -> int:
+        return round(point)
+
+
+class RealInterval(_Interval, summary_v2.RealInterval):
+    """Every real number from `lo` to `hi`, both included.
+
+    Args:
+      lo, hi: finite numbers, `lo <= hi`.
+      scale: "linear" or "log" (both ends above zero): how points are spaced and drawn.
+      step: only `lo, lo + step, lo + 2 * step, ...` up to `hi`.
+
+    Raises:
+      DeclarationError: ends the wrong way round, not finite, or a log scale through zero.
+    """
+
+    def __init__(self, lo: Any, hi: Any, scale: Scale = "linear", step: Any = None) -> None:
+        self._declare(lo, hi, scale, step)
+
+    @property
+    def size(self) -> int | None:
+        """How many values there are; None for infinitely many."""
+        if self._min_value == self._max_value:
+            return 1
+        return None if self.step is None else self._steps + 1
+
+    def every(self) -> Sequence[float] | None:
+        """Every value; None for infinitely many."""
+        if self.size is None:
+            return None
+        return _Steps(self)
+
+    def _convert_point(self, point: float) -> float:
+        return tidy(point)
+
+
+class _Steps(Sequence[float]):
+    """The values of a `RealInterval` with a step, each made when it is asked for."""
+
+    def __init__(self, interval: RealInterval) -> None:
+        self._interval = interval
+
+    def __len__(self) -> int:
+        return self._interval.size or 0
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        step = self._interval.step or 0.0
+        return self._interval._snap(self._interval._min_value + range(len(self))[index] * step)
+
+
+Domain: TypeAlias = Discrete | IntInterval | RealInterval
+
+
+def adopt_domain(name: str, domain: Any) -> Domain:
+    """`domain` as one of ours; TensorBoard's own are taken over."""
+    if isinstance(domain, (Discrete, IntInterval, RealInterval)):
+        return domain
+    if isinstance(domain, summary_v2.Discrete):
+        return Discrete(domain.values, dtype=domain.dtype)
+    if isinstance(domain, summary_v2.IntInterval):
+        return IntInterval(domain.min_value, domain.max_value)
+    if isinstance(domain, summary_v2.RealInterval):
+        return RealInterval(domain.min_value, domain.max_value)
+    raise DeclarationError(
+        f"hparam {name!r} has the domain {domain!r}; "
+        "wanted Discrete([...]), IntInterval(lo, hi) or RealInterval(lo, hi)"
+    )
+
+
+def domain_from_json(found: Mapping[str, Any]) -> Domain:
+    """The domain that `to_json` wrote."""
+    if found["kind"] == "discrete":
+        return Discrete(found["values"], dtype={"bool": bool, "int": int, "float": float, "str": str}[found["dtype"]])
+    kind = IntInterval if found["kind"] == "IntInterval" else RealInterval
+    return kind(found["min"], found["max"], scale=found["scale"], step=found["step"])

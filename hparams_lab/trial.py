@@ -1,0 +1,86 @@
+"""From a point of the space to the runs that try it: `Suggestion`, `Trial`, `RunSpec`.
+
+A strategy yields suggestions (values). The runner checks each against the experiment and makes it a trial (values with
+an id and a place in the order), and the trial's runs (one training each, with a directory's name and a seed).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hparams_lab.hparam import name_of
+from hparams_lab.values import Value, trial_id
+
+
+class HParams(Mapping[Any, Value]):
+    """The values of a trial, read by name or by `HParam` object, in declaration order."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[Any, Value]) -> None:
+        self._values = {name_of(key): value for key, value in values.items()}
+
+    def __getitem__(self, key: Any) -> Value:
+        name = name_of(key)
+        if name not in self._values:
+            raise KeyError(f"{name!r} is not an hparam of this trial; it has {', '.join(self._values) or 'none'}")
+        return self._values[name]
+
+    def __contains__(self, key: object) -> bool:
+        return getattr(key, "name", key) in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"HParams({self._values!r})"
+
+    def __hash__(self) -> int:
+        return hash(trial_id(self._values))
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What a strategy asks to be tried: values by hparam name."""
+
+    hparams: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One point of the space: its values, the id that they hash to, and its place in the sweep (from 0)."""
+
+    index: int
+    id: str
+    hparams: HParams
+
+    @classmethod
+    def of(cls, index: int, hparams: Mapping[str, Value]) -> Trial:
+        """The trial of these values."""
+        return cls(index, trial_id(hparams), HParams(hparams))
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """One training to do: the trial, the name of its directory, and the seed for its random numbers."""
+
+    trial: Trial
+    name: str
+    seed: int
+
+    @classmethod
+    def of(cls, trial: Trial, sweep_seed: int) -> RunSpec:
+        """The one run of a trial. Its seed depends on the sweep's seed and the trial's id only."""
+        return cls(trial, f"run-{trial.index:04d}", derive_seed(sweep_seed, trial.id))
+
+
+def derive_seed(*parts: object) -> int:
+    """A seed from 0 to 2**31-1 that the parts determine."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

@@ -1,0 +1,98 @@
+"""Values of hyperparameters: plain Python out of NumPy, one canonical form, ids from it, text in and out.
+
+A value is a `bool`, `int`, `float`, `str` or `None`. Two values are the same when their canonical forms are:
+16, 16.0 and `np.int64(16)` are one number, `np.float32(0.1)` is 0.1 (its shortest decimal), and `True` is not 1.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from hparams_lab.errors import HParamValueError, UsageError
+
+Value: TypeAlias = bool | int | float | str | None
+
+LARGEST_INTEGER = 2**53
+"""TensorBoard keeps numbers as doubles; beyond this, integers are no longer told apart."""
+
+
+def unwrap(value: Any) -> Any:
+    """Plain Python from a NumPy scalar or 0-d array; anything else as it is.
+
+    Floats narrower than a double become the shortest decimal that means them: `np.float32(0.1)` is 0.1.
+    """
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
+        return value
+    plain = value.item()
+    from_numpy = type(value).__module__ == "numpy"
+    narrow = from_numpy and isinstance(plain, float) and dtype.itemsize < 8 and math.isfinite(plain)
+    return float(str(value)) if narrow else plain
+
+
+def checked(name: str, value: Any) -> Value:
+    """`value` as plain Python, if TensorBoard can hold it as the hparam `name`.
+
+    Raises HParamValueError for other types, for NaN and infinities, and for integers beyond 2**53.
+    """
+    plain = unwrap(value)
+    if plain is None or isinstance(plain, (bool, str)):
+        return str.__str__(plain) if isinstance(plain, str) else plain
+    if not isinstance(plain, (int, float)):
+        raise HParamValueError(
+            f"hparam {name!r} is {value!r} ({type(value).__name__}); "
+            "wanted a bool, a number, a string or None (or their NumPy scalars)"
+        )
+    if isinstance(plain, float) and not math.isfinite(plain):
+        raise HParamValueError(f"hparam {name!r} is {plain!r}, which TensorBoard drops; give a finite number")
+    if isinstance(plain, int) and abs(plain) > LARGEST_INTEGER:
+        raise HParamValueError(
+            f"hparam {name!r} is {plain}, beyond 2**53 where TensorBoard's numbers lose digits; give it as a string"
+        )
+    return plain
+
+
+def canonical(value: Value) -> Value:
+    """The one form of a value: a float without a fraction becomes the integer that it equals."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_INTEGER:
+        return int(value)
+    return value
+
+
+def trial_id(hparams: Mapping[str, Value]) -> str:
+    """16 hexadecimal digits that name a trial: the SHA-256 of its canonical values as sorted JSON."""
+    plain = {name: canonical(value) for name, value in hparams.items()}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+
+def parse_literal(text: str) -> Value:
+    """A value as a person types it: `16`, `1e-3`, `true`, `None`, `'quoted'`, or a bare word, which is a string.
+
+    Nothing is evaluated. Raises UsageError on an empty text or a literal that is not a single value.
+    """
+    text = text.strip()
+    words: dict[str, Value] = {"true": True, "false": False, "none": None, "null": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    if not text:
+        raise UsageError("an empty value; wanted a number, true, false, None or a word ('' for the empty string)")
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    raise UsageError(f"{text!r} is a {type(value).__name__}; wanted a single number, true, false, None or a word")
+
+
+def format_value(value: object) -> str:
+    """A value as a person reads it: floats in their shortest form with at most 6 digits, strings as they are."""
+    if isinstance(value, float) and not isinstance(value, bool):
+        return f"{value:.6g}"
+    return str(value)

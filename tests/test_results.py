@@ -1,0 +1,152 @@
+"""Ranking: which trial is best, which never are, and what a trial of several runs comes to."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hparams_lab.errors import UsageError
+from hparams_lab.experiment import Experiment, Metric
+from hparams_lab.hparam import HParam
+from hparams_lab.results import Outcome, Results, RunResult, Scalars
+from hparams_lab.space import Discrete
+from hparams_lab.trial import Trial
+
+EXPERIMENT = Experiment([HParam("x", Discrete(range(9)))], [Metric("accuracy"), Metric("loss"), Metric("epochs")])
+
+
+def run(x, outcome="completed", started=0.0, ended=1.0, columns=(), **metrics):
+    trial = Trial.of(0, {"x": x})
+    more = {"started": started, "ended": ended, "metrics": metrics, "columns": dict(columns)}
+    return RunResult(f"run-{x}", Path(f"run-{x}"), trial.id, trial.hparams, Outcome(outcome), "", **more)
+
+
+def results(*runs, experiment=EXPERIMENT):
+    return Results(experiment, runs)
+
+
+def order(trials):
+    return [trial.hparams["x"] for trial in trials]
+
+
+THREE = results(run(0, accuracy=0.5, loss=2.0), run(1, accuracy=0.9, loss=3.0), run(2, accuracy=0.7, loss=1.0))
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ({}, [1, 2, 0]),
+        ({"n": 2}, [1, 2]),
+        ({"goal": "min"}, [0, 2, 1]),
+        ({"metric": "loss"}, [2, 0, 1]),
+        ({"metric": "loss", "goal": "max"}, [1, 0, 2]),
+    ],
+)
+def test_top_ranks_by_the_objective_or_as_asked(how, expected):
+    assert order(THREE.top(**how)) == expected
+
+
+def test_best():
+    assert THREE.best().hparams["x"] == 1
+    assert THREE.best("loss").hparams["x"] == 2
+    assert results(run(0, "failed"), run(1, "running", accuracy=0.9)).best() is None
+    assert results().best() is None
+    assert results().top() == []
+
+
+@pytest.mark.parametrize("goal", ["max", "min"])
+def test_ties_keep_their_order(goal):
+    tied = results(*(run(x, accuracy=0.5) for x in (3, 1, 2)))
+    assert order(tied.top(goal=goal)) == [3, 1, 2]
+
+
+@pytest.mark.parametrize("goal", ["max", "min"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        run(0, "diverged", accuracy=math.nan),
+        run(0, accuracy=math.nan),
+        run(0, accuracy=math.inf),
+        run(0, accuracy=-math.inf),
+        run(0, loss=0.0),
+        *(run(0, outcome, accuracy=best) for outcome in ("failed", "crashed", "pruned", "running") for best in (0, 1)),
+    ],
+    ids=repr,
+)
+def test_what_did_not_complete_with_a_finite_objective_is_never_best(bad, goal):
+    found = results(bad, run(1, accuracy=0.5))
+    assert order(found.top(goal=goal)) == [1, 0]
+    assert found.best(goal=goal).hparams["x"] == 1
+    assert results(bad).best(goal=goal) is None
+
+
+def test_runs_of_one_trial_are_grouped_and_averaged():
+    found = results(
+        run(0, accuracy=0.9, loss=1.0),
+        run(1, accuracy=0.8, ended=4.0),
+        run(0, accuracy=0.5),
+        run(1.0, accuracy=0.7),
+    )
+    assert len(found) == 2
+    assert order(found) == [0, 1]
+    first, second = found.trials
+    assert [len(first.runs), len(second.runs)] == [2, 2]
+    assert first.metrics == {"accuracy": pytest.approx(0.7)}  # no loss: one of its runs has none
+    assert (first.name, second.seconds) == ("run-0", 5.0)
+    assert order(found.top()) == [1, 0]  # 0.9 alone is not the trial's
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "worst"),
+    [
+        ("completed completed", "completed"),
+        ("completed pruned", "pruned"),
+        ("pruned interrupted", "interrupted"),
+        ("interrupted diverged completed", "diverged"),
+        ("diverged failed", "failed"),
+        ("completed failed crashed", "crashed"),
+        ("crashed running", "running"),
+    ],
+)
+def test_outcome_of_several_runs_is_the_gravest(outcomes, worst):
+    runs = [run(0, outcome, accuracy=0.9) for outcome in outcomes.split()]
+    for found in (results(*runs), results(*reversed(runs))):
+        assert str(found.trials[0].outcome) == worst
+        assert (found.best() is not None) == (worst == "completed")
+
+
+def test_metrics_and_directions_that_are_not_known():
+    timed = results(run(0, accuracy=0.5, epochs=3.0), run(1, accuracy=0.5, epochs=5.0))
+    with pytest.raises(UsageError, match=r"^no run logged the metric 'f1'; there are accuracy, epochs$"):
+        timed.top(metric="f1")
+    with pytest.raises(UsageError, match=r"^whether more or less of 'epochs' is better is not declared; say goal="):
+        timed.best("epochs")
+    assert order(timed.top(metric="epochs", goal="max")) == [1, 0]
+
+
+def test_without_an_experiment_a_metric_whose_name_tells_its_direction_ranks():
+    bare = results(*THREE.runs, experiment=None)
+    assert order(bare.top()) == order(bare.top(metric=bare.objective))
+    with pytest.raises(UsageError, match=r"^no objective is declared; name the metric to rank by: epochs$"):
+        results(run(0, epochs=3.0), experiment=None).top()
+    assert order(bare.top(metric="loss")) == [2, 0, 1]
+    assert bare.best("accuracy").hparams["x"] == 1
+
+
+def test_declared_goal_wins_over_the_tags():
+    backwards = Experiment(EXPERIMENT.hparams, [Metric("loss", goal="max")])
+    assert order(results(*THREE.runs, experiment=backwards).top()) == [1, 0, 2]
+
+
+def test_run_tells_its_time_and_scalars():
+    loss = Scalars(np.array([1, 2]), np.array([0.5, 0.6]), np.array([3.0, 2.0]))
+    one = run(0, started=10.0, ended=12.5, columns={"loss": loss})
+    assert one.seconds == 2.5
+    assert one.scalars("loss").values.tolist() == [3.0, 2.0]
+    assert [len(column) for column in one.scalars("accuracy")] == [0, 0, 0]
+    assert one == run(0, started=10.0, ended=12.5)  # what was logged live compares equal to what was read back
+    going = run(0, "running", ended=None)
+    assert going.seconds is None
+    assert results(one, going).trials[0].seconds is None
+    assert [run(0, name).is_over for name in ("pruned", "running", "interrupted")] == [True, False, False]
