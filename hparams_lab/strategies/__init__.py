@@ -1,0 +1,37 @@
+"""Search strategies: functions from (space, results so far, rng) to suggestions.
+
+A strategy is a generator function. The runner draws from it whenever a slot is free, and `results` is a live view:
+what has ended by then is in it. It ends when there is nothing more to try, and may yield `None` for "nothing to try
+until another result is there". It keeps no state outside of its arguments, so the same seed gives the same trials.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+from hparams_lab.errors import UsageError
+from hparams_lab.experiment import Experiment
+from hparams_lab.results import TrialResult
+from hparams_lab.strategies.grid import grid
+from hparams_lab.strategies.uniform import random_search
+from hparams_lab.trial import Suggestion
+
+Strategy = Callable[[Experiment, Sequence[TrialResult], random.Random], Iterator[Suggestion | None]]
+
+NAMES = ("grid", "random")
+
+__all__ = ["NAMES", "Strategy", "grid", "make_strategy", "random_search"]
+
+
+def make_strategy(name: str, *, points: int = 2) -> Strategy:
+    """The strategy of that name; `points` is how many values an interval gives to a grid (at least 1).
+
+    Raises UsageError for an unknown name.
+    """
+    if name == "grid":
+        return functools.partial(grid, points=points)
+    if name == "random":
+        return random_search
+    raise UsageError(f"there is no strategy {name!r}; there are {', '.join(NAMES)}")
