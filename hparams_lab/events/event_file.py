@@ -1,0 +1,55 @@
+"""Event files: their names, and the `Event` messages that their records hold.
+
+A name is `events.out.tfevents.<seconds>.<host>.<pid>.<number>`; TensorBoard takes any name with "tfevents" in it and
+reads the files of a directory in the order of their names. The first event tells the version.
+Source: https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/compat/proto/event.proto
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from hparams_lab.events.record import Finding, frame, read_records
+
+VERSION = "brain.Event:2"
+_counter = itertools.count()
+
+
+def file_name(now: float | None = None, host: str | None = None, pid: int | None = None) -> str:
+    """A name for a new event file, different at each call of a process."""
+    seconds = int(time.time() if now is None else now)
+    host = re.sub(r"[^\w.-]", "_", socket.gethostname() if host is None else host)
+    return f"events.out.tfevents.{seconds:010d}.{host}.{os.getpid() if pid is None else pid}.{next(_counter)}"
+
+
+def is_event_file(name: str) -> bool:
+    """Whether TensorBoard takes a file of that name for an event file."""
+    return "tfevents" in name
+
+
+def version_event(now: float) -> bytes:
+    """The record that a file begins with."""
+    return frame(Event(wall_time=now, file_version=VERSION).SerializeToString())
+
+
+def summary_event(summary: Summary, step: int, now: float) -> bytes:
+    """`summary` as a record. `step` may be 0 to 2**31-1 (see `summaries.checked_step`), `now` seconds since 1970."""
+    return frame(Event(wall_time=now, step=step, summary=summary).SerializeToString())
+
+
+def read_events(data: bytes, findings: list[Finding] | None = None) -> Iterator[Event]:
+    """The events of an event file's bytes; what is not one becomes a finding."""
+    findings = [] if findings is None else findings
+    for offset, payload in read_records(data, findings):
+        try:
+            yield Event.FromString(payload)
+        except Exception as error:  # protobuf's DecodeError has no stable home across its versions
+            findings.append(Finding(offset, f"a record is not an Event ({error})", len(payload)))

@@ -1,0 +1,73 @@
+"""TFRecord framing: bytes in, records out, and back.
+
+    uint64  length          little-endian
+    uint32  masked_crc32c(length)
+    byte    payload[length]
+    uint32  masked_crc32c(payload)
+
+Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+
+"Not yet" and "broken" are different: a record whose end is not there yet ends the reading without a word, a checksum
+that fails is a `Finding`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hparams_lab.events.crc import masked_crc32c
+
+_HEADER = struct.Struct("<QI")
+_FOOTER = struct.Struct("<I")
+_LENGTH = struct.Struct("<Q")
+OVERHEAD = _HEADER.size + _FOOTER.size
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong at `offset` of a file: why, and how many bytes are lost by it."""
+
+    offset: int
+    reason: str
+    bytes_lost: int
+
+
+def frame(payload: bytes) -> bytes:
+    """`payload` as a record."""
+    length = _LENGTH.pack(len(payload))
+    return b"".join((length, _FOOTER.pack(masked_crc32c(length)), payload, _FOOTER.pack(masked_crc32c(payload))))
+
+
+def read_records(data: bytes, findings: list[Finding] | None = None) -> Iterator[tuple[int, bytes]]:
+    """The whole records of `data` as (offset, payload).
+
+    A record with a bad payload checksum is skipped, a bad length checksum ends the reading (where the next record
+    begins is not known); each is appended to `findings`.
+    """
+    findings = [] if findings is None else findings
+    offset, size = 0, len(data)
+    while size - offset >= _HEADER.size:
+        length, length_crc = _HEADER.unpack_from(data, offset)
+        if length_crc != masked_crc32c(data[offset : offset + 8]):
+            findings.append(Finding(offset, "the checksum of a record's length fails", size - offset))
+            return
+        begin = offset + _HEADER.size
+        if length + _FOOTER.size > size - begin:
+            return
+        payload = data[begin : begin + length]
+        (payload_crc,) = _FOOTER.unpack_from(data, begin + length)
+        if payload_crc == masked_crc32c(payload):
+            yield offset, payload
+        else:
+            findings.append(Finding(offset, "a record's checksum fails", length + OVERHEAD))
+        offset = begin + length + _FOOTER.size
+
+
+def whole_length(data: bytes) -> int:
+    """How many bytes of `data` are whole records: where a torn tail begins."""
+    end = 0
+    for offset, payload in read_records(data):
+        end = offset + len(payload) + OVERHEAD
+    return end

@@ -1,0 +1,63 @@
+"""`LogDirPaths`: every path of a log directory, in one object.
+
+<logdir>/_experiment/<n>/events.out.tfevents.*    the one Experiment summary
+<logdir>/sweep.json                               what was asked for
+<logdir>/run-0000/                                a run: event file, output.log, model.keras when asked for
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+EXPERIMENT = "_experiment"
+OUTPUT_LOG = "output.log"
+MODEL = "model.keras"
+
+
+@dataclass(frozen=True, slots=True)
+class LogDirPaths:
+    """The paths of one log directory."""
+
+    root: Path
+
+    @property
+    def sweep_json(self) -> Path:
+        """What was asked for."""
+        return self.root / "sweep.json"
+
+    @property
+    def experiments(self) -> Path:
+        """The directory of the Experiment summaries, of which there is one."""
+        return self.root / EXPERIMENT
+
+    @property
+    def experiment_lock(self) -> Path:
+        """Held while the Experiment summary is replaced."""
+        return self.experiments / ".lock"
+
+    def run(self, name: str) -> Path:
+        """A run's directory."""
+        return self.root / name
+
+    def run_dirs(self) -> Iterator[Path]:
+        """The directories below the root that hold event files, by name in natural order (run-2 before run-10)."""
+        found: list[str] = []
+        for folder, children, files in os.walk(self.root):
+            if folder == str(self.root):
+                children[:] = [child for child in children if child != EXPERIMENT]
+            if any("tfevents" in file for file in files):
+                found.append(folder)
+        return (Path(folder) for folder in sorted(found, key=natural))
+
+    def name_of(self, directory: Path) -> str:
+        """A run's name: its directory relative to the root."""
+        return directory.relative_to(self.root).as_posix()
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """A sort key that reads the numbers in a text as numbers."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
