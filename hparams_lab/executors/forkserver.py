@@ -1,0 +1,192 @@
+"""The fork server: `python -m hparams_lab.executors.forkserver FD`, started by `ProcessExecutor` and by nobody else.
+
+It imports what the runs need once, runs no operation of a framework (a fork after one may hang), and then forks a
+process per job. Messages on the control socket FD:
+
+    in   (sys.path, modules to import), then the pickled Setup
+    out  None when runs can train, else the error
+    in   ("run", Job) followed by the file descriptor of the run's pipe
+    out  (name, exit status)
+
+The end of the control socket is the end of the server: it kills the process group of every run and exits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import pickle
+import signal
+import socket
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Mapping
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import recv_handle
+
+from hparams_lab.errors import DomainLoadError, HParamsLabError
+from hparams_lab.executors.job import Job, Setup, Train, check, perform
+from hparams_lab.paths import OUTPUT_LOG
+
+REPORT_SECONDS = 0.1
+
+
+def main(fd: int) -> None:
+    """Serve the control socket until its other end closes."""
+    control = Connection(fd)
+    paths, preload = control.recv()
+    sys.path[:] = paths
+    try:
+        setup, train = _load(control.recv_bytes(), preload)
+        _check_in_a_child(train)
+    except HParamsLabError as error:
+        control.send(error)
+        return
+    control.send(None)
+    _Server(control, setup, train).serve()
+
+
+def _load(pickled: bytes, preload: tuple[str, ...]) -> tuple[Setup, Train]:
+    try:
+        for module in preload:
+            importlib.import_module(module)
+        setup: Setup = pickle.loads(pickled)
+        return setup, setup.target.load()
+    except HParamsLabError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise DomainLoadError(f"the train function could not be loaded in another process: {error!r}") from None
+
+
+def _check_in_a_child(train: Train) -> None:
+    """`check` in a fork, since loading data may run operations of a framework."""
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with os.fdopen(theirs, "wb") as pipe:
+            pickle.dump(_error_of_check(train), pipe)
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(pid, 0)
+    error = pickle.loads(said) if said else DomainLoadError("the process that checked the data died")
+    if error is not None:
+        raise error
+
+
+def _error_of_check(train: Train) -> HParamsLabError | None:
+    try:
+        check(train)
+    except HParamsLabError as error:
+        return error
+    except Exception as error:
+        traceback.print_exc()
+        return DomainLoadError(f"the data could not be loaded: {error!r}")
+    return None
+
+
+class _Server:
+    """The loop between the control socket and the children."""
+
+    def __init__(self, control: Connection, setup: Setup, train: Train) -> None:
+        self._control, self._setup, self._train = control, setup, train
+        self._names: dict[int, str] = {}
+        self._wakeup, wakeup = socket.socketpair()
+        self._wakeup.setblocking(False)
+        wakeup.setblocking(False)
+        self._sockets = (self._wakeup, wakeup)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+
+    def serve(self) -> None:
+        """Fork and reap until the control socket ends, then kill what is left."""
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                ready = wait([self._control, self._wakeup])
+                if self._wakeup in ready:
+                    self._reap()
+                if self._control in ready:
+                    _, job = self._control.recv()
+                    self._fork(job, recv_handle(self._control))
+        for pid in self._names:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._wakeup.recv(4096):
+                pass
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                self._control.send((self._names.pop(pid), os.waitstatus_to_exitcode(status)))
+
+    def _fork(self, job: Job, pipe_fd: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads of imported libraries; none has run
+            pid = os.fork()
+        if pid == 0:
+            self._become(job, pipe_fd)
+        os.close(pipe_fd)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.setpgid(pid, pid)
+        self._names[pid] = job.name
+
+    def _become(self, job: Job, pipe_fd: int) -> None:
+        """In the child: a process group and an output.log of its own, the run, and out."""
+        code = 1
+        try:
+            os.setpgid(0, 0)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._control.close()
+            for end in self._sockets:
+                end.close()
+            _redirect_output(str(job.directory / OUTPUT_LOG))
+            perform(self._train, self._setup, job, Reporter(Connection(pipe_fd)))
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+
+
+class Reporter:
+    """Sends a run's (step, metrics) to the runner, at most ten a second; a runner that is gone is no trouble."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._next = 0.0
+
+    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Report, if it is time again."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + REPORT_SECONDS
+            with contextlib.suppress(OSError):
+                self._pipe.send((step, dict(metrics)))
+
+
+def _redirect_output(path: str) -> None:
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,57 @@
+"""`InlineExecutor`: runs in this process, one after the other. For debugging, small functions and systems without fork.
+
+What a run prints goes into its output.log, as under every executor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from hparams_lab.executors import OnReport
+from hparams_lab.executors.job import Ended, Job, Setup, Train, check, perform
+from hparams_lab.paths import OUTPUT_LOG
+
+
+class InlineExecutor:
+    """Trains in `wait`, so that the caller sees a job begin before it is under way."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self._jobs: list[Job] = []
+
+    def start(self, setup: Setup, on_report: OnReport) -> None:
+        """Load the train function and check that it can train."""
+        self._setup, self._on_report = setup, on_report
+        self._train: Train = setup.target.load()
+        check(self._train)
+
+    def submit(self, job: Job) -> None:
+        """Keep the job for `wait`."""
+        self._jobs.append(job)
+
+    def wait(self, seconds: float) -> list[Ended]:
+        """Train what was submitted."""
+        jobs, self._jobs = self._jobs, []
+        return [self._perform(job) for job in jobs]
+
+    def stop(self) -> None:
+        """Forget what was not begun."""
+        self._jobs.clear()
+
+    def _perform(self, job: Job) -> Ended:
+        with _captured(job.directory / OUTPUT_LOG):
+            perform(self._train, self._setup, job, lambda step, metrics: self._on_report(job.name, step, metrics))
+        return Ended(job.name)
+
+
+@contextlib.contextmanager
+def _captured(path: Path) -> Iterator[None]:
+    with (
+        open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1) as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        yield

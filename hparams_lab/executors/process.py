@@ -1,0 +1,180 @@
+"""`ProcessExecutor`: a process per run, forked from a server that has imported the framework once.
+
+    this process --- control socket --- fork server --- fork ---> a run
+         `------------- a pipe per run, for its reports -------------'
+
+A crash, a leak or a hang touches one run only, and a run costs a fork instead of the seconds that importing a framework
+takes. The server (`hparams_lab.executors.forkserver`) ends with this process, whatever ends it, and its runs with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import send_handle
+from typing import Any
+
+import cloudpickle
+
+from hparams_lab.errors import ExecutorError, UsageError
+from hparams_lab.executors import OnReport, default_workers
+from hparams_lab.executors.job import Ended, Job, Setup
+
+STARTUP_SECONDS = 300.0
+STOP_SECONDS = 5.0
+
+# How a framework is told to use no more than its share of the cores.
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
+
+
+class ProcessExecutor:
+    """Trains up to `workers` runs at once, each in a process of its own."""
+
+    def __init__(self, workers: int) -> None:
+        self.slots = workers
+        self._running: dict[str, Connection] = {}
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def start(self, setup: Setup, on_report: OnReport) -> None:
+        """Start the server, which imports what the runs need, and have it check that they can train."""
+        self._on_report = on_report
+        try:
+            self._setup = cloudpickle.dumps(setup)
+        except Exception as error:
+            raise UsageError(
+                f"train cannot be sent to another process ({error}); give it less to carry, or use executor='inline'"
+            ) from None
+        self._start_server(setup.target.preload)
+
+    def submit(self, job: Job) -> None:
+        """Have the server fork a process for the job."""
+        if self._server is None:
+            self._start_server(())
+        ours, theirs = Pipe()
+        try:
+            self._control.send(("run", job))
+            send_handle(self._control, theirs.fileno(), self._server.pid)  # type: ignore[union-attr]
+        except OSError:
+            self._running[job.name] = ours
+            return  # the server is gone; `wait` finds out and says so
+        finally:
+            theirs.close()
+        self._running[job.name] = ours
+
+    def wait(self, seconds: float) -> list[Ended]:
+        """Pass reports on and collect the ends, for at most so long or until something ended."""
+        if not self._running:
+            return []
+        pipes = {name: pipe for name, pipe in self._running.items() if not pipe.closed}
+        ready = wait([self._control, *pipes.values()], seconds)
+        for name, pipe in pipes.items():
+            if pipe in ready:
+                self._pass_on(name, pipe)
+        return self._ended() if self._control in ready else []
+
+    def stop(self) -> None:
+        """Close the control socket, which makes the server kill its runs and end; kill it when it does not."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        self._control.close()
+        try:
+            server.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+        self._log.close()
+        for pipe in self._running.values():
+            pipe.close()
+        self._running.clear()
+
+    def _start_server(self, preload: tuple[str, ...]) -> None:
+        ours, theirs = socket.socketpair()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
+        with theirs:
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "hparams_lab.executors.forkserver", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                env=self._environment(),
+                start_new_session=True,  # a Ctrl-C at the terminal is the runner's to handle
+            )
+        self._control: Connection = Connection(ours.detach())
+        self._control.send((sys.path, preload))
+        self._control.send_bytes(self._setup)
+        self._hear_ready()
+
+    def _environment(self) -> dict[str, str]:
+        threads = str(max(1, default_workers() // self.slots))
+        return {**dict.fromkeys(_THREADS, threads), "TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
+
+    def _hear_ready(self) -> None:
+        """Wait for the server's word that runs can train; raise what it says otherwise."""
+        try:
+            if not self._control.poll(STARTUP_SECONDS):
+                raise EOFError
+            error = self._control.recv()
+        except (EOFError, OSError):
+            log = self._log_tail()
+            self.stop()
+            raise ExecutorError(f"the process that forks the runs did not get ready; its last words: {log}") from None
+        if error is not None:
+            self.stop()
+            raise error
+
+    def _log_tail(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else "(none)"
+
+    def _pass_on(self, name: str, pipe: Connection) -> None:
+        try:
+            while pipe.poll():
+                step, metrics = pipe.recv()
+                self._on_report(name, step, metrics)
+        except (EOFError, OSError):
+            pipe.close()
+
+    def _ended(self) -> list[Ended]:
+        ended = []
+        try:
+            while self._control.poll():
+                name, status = self._control.recv()
+                ended.append(self._end(name, _death(status)))
+        except (EOFError, OSError):
+            ended += [self._end(name, "the process that forks the runs died") for name in list(self._running)]
+            self.stop()
+        return ended
+
+    def _end(self, name: str, death: str) -> Ended:
+        pipe = self._running.pop(name)
+        if not pipe.closed:
+            self._pass_on(name, pipe)
+            pipe.close()
+        return Ended(name, death)
+
+
+def _death(status: int) -> str:
+    """How a process died by its exit status (as in `subprocess`: negative for a signal); empty for 0."""
+    if status == 0:
+        return ""
+    if status > 0:
+        return f"its process exited with code {status} before the run had ended"
+    try:
+        return f"its process was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"its process was killed by signal {-status}"
