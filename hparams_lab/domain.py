@@ -1,0 +1,198 @@
+"""Domain modules: what is tuned and how it is trained, in a module or a `.py` file.
+
+A domain module has `EXPERIMENT` and one of
+  - `train(run)`: trains with `run.hparams`, logs with `run.log`, returns the final metrics;
+  - `build_model(hparams)` and `load_data()`: a Keras domain, which the toolkit fits (`hparams_lab.keras.domain`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hparams_lab.errors import DomainLoadError, HParamsLabError, UsageError
+from hparams_lab.executors.job import Target, Train
+from hparams_lab.experiment import Experiment
+from hparams_lab.overrides import with_overrides
+
+BUILT_IN = {"digits": "hparams_lab.domains.digits", "mnist": "hparams_lab.domains.mnist"}
+KERAS_DOMAIN = "hparams_lab.keras.domain"
+FRAMEWORKS = ("tensorflow", "keras", "torch", "jax", "sklearn", "xgboost", "lightgbm")
+"""Imported once by the fork server where the caller has imported them, so that a run need not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """What is tuned and how: the parts of a domain module that the runner works with."""
+
+    name: str
+    experiment: Experiment
+    target: Target
+    identity: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleTarget:
+    """The training of a domain module, loaded anew from its source in every process."""
+
+    source: str
+    data: str | None = None
+    save_model: bool = False
+
+    def load(self) -> Train:
+        """The module's train function, or the fit of a Keras domain."""
+        module = load_module(self.source)
+        if _is_keras(module):
+            adapter = importlib.import_module(KERAS_DOMAIN)
+            return adapter.KerasTraining(module, data=self.data, save_model=self.save_model)  # type: ignore[no-any-return]
+        train: Train = module.train
+        return train
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        """Keras, where the domain is one of it."""
+        return ("keras",) if _is_keras(load_module(self.source)) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionTarget:
+    """A train function handed over as an object."""
+
+    train: Train
+
+    def load(self) -> Train:
+        """The function."""
+        return self.train
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        """The frameworks that this process has imported."""
+        return tuple(name for name in FRAMEWORKS if name in sys.modules)
+
+
+def load_domain(
+    source: str, *, settings: Sequence[str] = (), data: str | None = None, save_model: bool = False
+) -> Domain:
+    """The domain of a built-in name, a module's name, or the path of a `.py` file.
+
+    Args:
+      source: "digits", "mypackage.tuning" or "tuning.py".
+      settings: "NAME=VALUES" each, as for `--set`.
+      data: a file for the module's `load_data`.
+      save_model: whether each run of a Keras domain keeps its model.
+
+    Raises DomainLoadError when there is no such domain or it lacks a part, UsageError for settings or data that do
+    not fit.
+    """
+    module = load_module(source)
+    experiment = _experiment(module, source)
+    if not _is_keras(module):
+        if not callable(getattr(module, "train", None)):
+            raise DomainLoadError(
+                f"domain {source!r} has no train(run); define it, or build_model(hparams) and load_data() for Keras"
+            )
+        if save_model:
+            raise UsageError(
+                f"--save-model is for Keras domains; {source!r} has a train(run), which can save by itself"
+            )
+    if data is not None:
+        data = os.path.abspath(data)
+        _check_takes_data(module, source)
+    experiment = with_overrides(experiment, settings)
+    name = Path(source).stem if _is_path(source) else source.rpartition(".")[2]
+    identity = {"domain": source if not _is_path(source) else Path(source).name, "data": data and Path(data).name}
+    return Domain(name, experiment, ModuleTarget(_absolute(source), data, save_model), identity)
+
+
+def function_domain(experiment: Experiment, train: Train) -> Domain:
+    """The domain of an experiment and a train function."""
+    name = getattr(train, "__name__", type(train).__name__)
+    return Domain(name, experiment, FunctionTarget(train), {"domain": name, "data": None})
+
+
+def load_module(source: str) -> ModuleType:
+    """Import a domain module; DomainLoadError says in one line why it cannot be."""
+    try:
+        if _is_path(source):
+            return _load_file(Path(source))
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        return importlib.import_module(BUILT_IN.get(source, source))
+    except HParamsLabError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name and (source == error.name or source.startswith(f"{error.name}.")):
+            known = ", ".join(BUILT_IN)
+            raise DomainLoadError(
+                f"there is no domain {source!r}; give {known}, a module's name, or the path of a .py file"
+            ) from None
+        raise DomainLoadError(f"domain {source!r} imports {error.name!r}, which is not installed") from error
+    except SyntaxError as error:
+        raise DomainLoadError(f"domain {source!r} has a syntax error: {error.msg} (line {error.lineno})") from error
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}, line {frame.lineno}"
+        raise DomainLoadError(
+            f"domain {source!r} failed to import: {type(error).__name__}: {error} ({where})"
+        ) from error
+
+
+def _load_file(path: Path) -> ModuleType:
+    """The module of a file, once per process; its directory is on the path, as it is for a script."""
+    path = path.absolute()
+    if not path.is_file():
+        raise DomainLoadError(
+            f"there is no file {path.name!r} in {path.parent}; give a built-in name, a module or a file"
+        )
+    name = f"_domain_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise DomainLoadError(f"{path.name!r} is not a Python file; a domain is a module or a .py file")
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _experiment(module: ModuleType, source: str) -> Experiment:
+    experiment = getattr(module, "EXPERIMENT", None)
+    if isinstance(experiment, Experiment):
+        return experiment
+    said = "has no EXPERIMENT" if experiment is None else f"has an EXPERIMENT that is a {type(experiment).__name__}"
+    raise DomainLoadError(f"domain {source!r} {said}; define EXPERIMENT = lab.Experiment(hparams=[...], metrics=[...])")
+
+
+def _check_takes_data(module: ModuleType, source: str) -> None:
+    load_data = getattr(module, "load_data", None)
+    if load_data is None or not inspect.signature(load_data).parameters:
+        raise UsageError(f"--data is for domains whose load_data(data) takes a file; {source!r} does not")
+
+
+def _is_keras(module: ModuleType) -> bool:
+    return not hasattr(module, "train") and hasattr(module, "build_model") and hasattr(module, "load_data")
+
+
+def _is_path(source: str) -> bool:
+    return source.endswith(".py") or os.sep in source
+
+
+def _absolute(source: str) -> str:
+    return os.path.abspath(source) if _is_path(source) else source

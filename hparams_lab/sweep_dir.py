@@ -1,0 +1,101 @@
+"""A log directory as one sweep's: refused when it holds something else, prepared, and what is done in it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hparams_lab.errors import LogDirError
+from hparams_lab.events.logdir import declare, experiment_message, load_sweep, save_sweep
+from hparams_lab.events.reader import read_run
+from hparams_lab.experiment import Experiment
+from hparams_lab.paths import LogDirPaths
+from hparams_lab.plan import Plan
+from hparams_lab.results import Outcome, RunResult
+
+
+def check_directory(paths: LogDirPaths, plan: Plan, fresh: bool) -> None:
+    """Refuse a directory that holds something else, before anything is started."""
+    root = paths.root
+    if root.exists() and not root.is_dir():
+        raise LogDirError(f"the log directory {root} is a file; name a directory")
+    nearest = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise LogDirError(f"the log directory {root} cannot be written; choose another")
+    if fresh or not root.exists():
+        return
+    sweep = load_sweep(paths)
+    if sweep is None:
+        if any(paths.run_dirs()) or any(root.glob("*/sweep.json")):
+            raise LogDirError(
+                f"{root} holds runs that no sweep made; choose another --logdir, or --fresh moves it aside"
+            )
+        return
+    asked = plan.identity()
+    differing = [key for key in asked if sweep.get(key) != asked[key]]
+    if differing:
+        raise LogDirError(
+            f"{root} holds another sweep ({_difference(differing[0], sweep, asked)}); "
+            "choose another --logdir, or --fresh moves it aside"
+        )
+
+
+def _difference(key: str, sweep: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """What differs, in words short enough for a line."""
+    if key != "experiment" or not isinstance(sweep.get(key), dict):
+        return f"{key} is {sweep.get(key)!r} there, {asked[key]!r} here"
+    there = {hparam["name"]: hparam for hparam in sweep[key]["hparams"]}
+    here = {hparam["name"]: hparam for hparam in asked[key]["hparams"]}
+    changed = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    return f"hparam {changed[0]!r} is declared otherwise" if changed else "its metrics or objective are others"
+
+
+def prepare(paths: LogDirPaths, plan: Plan, fresh: bool) -> None:
+    """Make the directory this sweep's."""
+    if fresh and paths.root.exists() and any(paths.root.iterdir()):
+        aside = _free_name(paths.root)
+        paths.root.rename(aside)
+    paths.root.mkdir(parents=True, exist_ok=True)
+    if load_sweep(paths) is None:
+        save_sweep(paths, {**plan.identity(), "trials": plan.trials, **_circumstances()})
+    declare(paths, experiment_message(plan.domain.experiment), combine=lambda old, new: new)
+
+
+def _free_name(root: Path) -> Path:
+    """Where to move a directory that is in the way: beside it, with the next free number."""
+    numbered = (root.with_name(f"{root.name}.old-{number}") for number in itertools.count(1))
+    return next(path for path in numbered if not path.exists())
+
+
+def _circumstances() -> dict[str, Any]:
+    versions = {"python": platform.python_version()}
+    for package in ("hparams-lab", "tensorboard", "numpy", "keras", "tensorflow", "tensorflow-cpu", "torch", "jax"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {"created": time.time(), "versions": versions, "git_commit": _git_commit()}
+
+
+def _git_commit() -> str | None:
+    """The commit of the current directory; None outside of git."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None
+
+
+def done_runs(paths: LogDirPaths, experiment: Experiment, retry_failed: bool) -> dict[str, RunResult]:
+    """The runs that need not be done again, by name."""
+    if not paths.sweep_json.exists():
+        return {}
+    again = {Outcome.FAILED, Outcome.CRASHED} if retry_failed else set()
+    found = (read_run(directory, paths.name_of(directory), experiment) for directory in paths.run_dirs())
+    return {run.name: run for run in found if run is not None and run.is_over and run.outcome not in again}
