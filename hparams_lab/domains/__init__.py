@@ -1,0 +1,1 @@
+"""Domains ready to run: `digits` (embedded data, no network) and `mnist`."""
