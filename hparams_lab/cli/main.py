@@ -1,0 +1,87 @@
+"""`hparams-lab`: the group of commands, and how errors look.
+
+What the user did wrong is one line on standard error and exit code 2; `--debug` shows the traceback as well. A bug of
+ours keeps its traceback. Ctrl-C is 130.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from hparams_lab import __version__
+from hparams_lab.errors import HParamsLabError
+
+COMMANDS = {
+    "run": "Sweep a domain: train every trial and log it.",
+    "plan": "Show what a sweep would do, without doing it.",
+    "top": "Show the leaderboard of a log directory.",
+    "board": "Open a log directory in TensorBoard's HParams tab.",
+}
+
+
+class LazyGroup(click.Group):
+    """Finds a command in the module of its name, so that `--help` imports nothing that it does not show."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which a newcomer needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"hparams_lab.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with their first lines, from here."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hparams-lab")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Tune hyperparameters and see every result in TensorBoard's HParams tab.
+
+    \b
+    Examples:
+      hparams-lab run digits                    32 small networks, logged to logs/digits
+      hparams-lab top logs/digits               which were best
+      hparams-lab board logs/digits             the same in TensorBoard
+      hparams-lab run mymodel.py --set units=8,16,32
+    """
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Run the command line and exit."""
+    arguments = sys.argv[1:] if args is None else args
+    try:
+        sys.exit(cli.main(args=arguments, prog_name="hparams-lab", standalone_mode=False) or 0)
+    except HParamsLabError as error:
+        if "--debug" in arguments:
+            raise
+        _fail(" ".join(str(error).split()), 2)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    except BrokenPipeError:  # such as `hparams-lab top logs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _fail(message: str, code: int) -> None:
+    click.secho("error: ", nl=False, err=True, fg="red")
+    click.echo(message, err=True)
+    sys.exit(code)

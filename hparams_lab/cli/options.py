@@ -1,0 +1,54 @@
+"""Options that more than one command takes: what is swept, and how."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hparams_lab.domain import load_domain
+from hparams_lab.plan import Plan
+from hparams_lab.strategies import NAMES as STRATEGIES
+
+
+def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """DOMAIN and the options that make a `Plan`; the command gets `plan` and `logdir`."""
+
+    @click.argument("domain")
+    @click.option("--logdir", type=click.Path(path_type=Path), help="The sweep's directory.  [default: logs/DOMAIN]")
+    @click.option("--strategy", type=click.Choice(STRATEGIES), default="grid", show_default=True, help="How to search.")
+    @click.option(
+        "--points", type=int, default=2, show_default=True, help="Values per interval in a grid; 2: its ends."
+    )
+    @click.option(
+        "--trials", type=int, help="At most so many trials.  [default: all; random needs it in an infinite space]"
+    )
+    @click.option("--seed", type=int, default=0, show_default=True, help="Fixes the trials and their random numbers.")
+    @click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUES",
+        help="Another domain for an hparam: units=8,16 or lr=1e-4..1e-1:log. May be given again.",
+    )
+    @click.option("--data", type=click.Path(), help="A file for the domain's load_data, such as mnist.npz.")
+    @functools.wraps(command)
+    def wrapped(
+        domain: str,
+        logdir: Path | None,
+        strategy: str,
+        points: int,
+        trials: int | None,
+        seed: int,
+        settings: tuple[str, ...],
+        data: str | None,
+        **more: Any,
+    ) -> Any:
+        loaded = load_domain(domain, settings=settings, data=data, save_model=more.pop("save_model", False))
+        plan = Plan(loaded, strategy, points, trials, seed)
+        return command(plan=plan, logdir=logdir or Path("logs") / loaded.name, **more)
+
+    return wrapped

@@ -1,0 +1,114 @@
+"""`hparams-lab plan`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from hparams_lab.cli.options import sweep_options
+from hparams_lab.errors import LogDirError
+from hparams_lab.events.logdir import read
+from hparams_lab.executors import default_workers
+from hparams_lab.plan import Plan
+from hparams_lab.progress import dump
+from hparams_lab.results import Outcome
+from hparams_lab.strategies import grid
+from hparams_lab.trial import Trial
+from hparams_lab.values import format_value
+
+SHOWN = 3
+
+
+@click.command(short_help="Show what a sweep would do, without doing it.")
+@sweep_options
+@click.option("--workers", type=int, help="Runs at the same time, for the estimate.  [default: the number of cores]")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def command(plan: Plan, logdir: Path, workers: int | None, as_json: bool) -> None:
+    """Show the number of trials and runs of a sweep, its first and last trials, and how long it will take.
+
+    The time is known once a run of it is in the log directory.
+
+    \b
+    Examples:
+      hparams-lab plan mnist
+      hparams-lab plan mnist --points 5
+      hparams-lab plan mymodel.py --strategy random --trials 20
+    """
+    first = list(itertools.islice(plan.suggestions([]), SHOWN))
+    total = plan.size
+    last = _last(plan, total, len(first))
+    seconds, done = _measured(logdir, total, workers or default_workers())
+    if as_json:
+        found = {"trials": total, "runs": total, "done": done, "seconds_left": seconds}
+        shown = {"first": [dict(trial.hparams) for trial in first], "last": [dict(trial.hparams) for trial in last]}
+        click.echo(dump({**found, **shown}))
+        return
+    _show(plan, first, last, total)
+    if total is not None:
+        click.echo(f"{total:,} trials, {total:,} runs (one each){f', {done:,} done' if done else ''}")
+    click.echo(_in_time(seconds, workers or default_workers()))
+
+
+def _last(plan: Plan, total: int | None, shown: int) -> list[Trial]:
+    """The last trials, where they can be had without drawing all that come before."""
+    if total is None or total <= shown:
+        return []
+    count = min(SHOWN, total - shown)
+    everything = plan.trials is None or plan.trials >= (plan.size or 0)
+    if plan.strategy == "grid" and everything:
+        experiment = plan.domain.experiment
+        backwards = itertools.islice(grid(experiment, points=plan.points, backwards=True), count)
+        return [Trial.of(total - 1 - i, experiment.check(one.hparams)) for i, one in enumerate(backwards)][::-1]
+    if total > 100_000:
+        return []
+    return list(itertools.islice(plan.suggestions([]), total - count, None))
+
+
+def _measured(logdir: Path, total: int | None, workers: int) -> tuple[float | None, int]:
+    """The seconds left by the mean time of the runs done (None: nothing measured), and how many are done."""
+    try:
+        runs = [run for run in read(logdir).runs if run.is_over]
+    except LogDirError:
+        return None, 0
+    times = [run.seconds for run in runs if run.seconds is not None and run.outcome is Outcome.COMPLETED]
+    if not times or total is None:
+        return None, len(runs)
+    return sum(times) / len(times) * max(0, total - len(runs)) / workers, len(runs)
+
+
+def _show(plan: Plan, first: list[Trial], last: list[Trial], total: int | None) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    names = [hparam.name for hparam in plan.domain.experiment.hparams]
+    for name in ("trial", *names):
+        table.add_column(name, overflow="fold")
+    for trial in first:
+        table.add_row(*_row(trial, names))
+    if total is None or total > len(first) + len(last):
+        table.add_row("...")
+    for trial in last:
+        table.add_row(*_row(trial, names))
+    Console().print(table)
+
+
+def _row(trial: Trial, names: Iterable[str]) -> list[str]:
+    values: dict[str, Any] = dict(trial.hparams)
+    return [str(trial.index), *(format_value(values[name]) if name in values else "-" for name in names)]
+
+
+def _in_time(seconds: float | None, workers: int) -> str:
+    if seconds is None:
+        return "time: not known before a run has finished"
+    return f"time left: about {in_units(seconds)} with {workers} workers, by the runs done so far"
+
+
+def in_units(seconds: float) -> str:
+    """A time as a person says it: 42 s, 3 min, 1.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
