@@ -1,7 +1,8 @@
 """`Board`: a TensorBoard server over a log directory, on this machine only.
 
 Its process does not import TensorFlow, which it does not need to read event files (about 1.5 s to start instead of 10),
-and may open as many files as the system allows: TensorBoard keeps every event file open.
+and may open as many files as the system allows: TensorBoard keeps every event file open. It ends with the process that
+started it, whatever ends that one: its standard input is a pipe from there, and closes.
 """
 
 from __future__ import annotations
@@ -23,8 +24,15 @@ from hparams_lab.errors import ExecutorError, UsageError
 HOST = "127.0.0.1"
 STARTUP_SECONDS = 60.0
 
-_WITHOUT_TENSORFLOW = """
-import sys, types
+_SERVER = """
+import sys
+sys.path = [entry for entry in sys.path if entry]  # not from the working directory
+import os, signal, threading, types
+def end_with_parent():
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=end_with_parent, daemon=True).start()
 sys.modules["tensorboard.compat.notf"] = types.ModuleType("tensorboard.compat.notf")
 from tensorboard.main import run_main
 run_main()
@@ -43,7 +51,7 @@ class Board:
     """
 
     def __init__(self, logdir: Path, port: int = 6006, options: Sequence[str] = ()) -> None:
-        self._command = [sys.executable, "-c", _WITHOUT_TENSORFLOW, "--logdir", str(logdir), "--host", HOST]
+        self._command = [sys.executable, "-c", _SERVER, f"--logdir={Path(logdir).absolute()}", "--host", HOST]
         self._command += ["--port", str(port), *options]
         self._port = port
         self.url = ""
@@ -52,7 +60,7 @@ class Board:
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")
         with raised_file_limit():
             self._server = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, start_new_session=True
+                self._command, stdin=subprocess.PIPE, stdout=self._log, stderr=self._log, start_new_session=True
             )
         try:
             self.url = self._address() + "#hparams"
@@ -69,6 +77,8 @@ class Board:
         except subprocess.TimeoutExpired:
             os.killpg(self._server.pid, signal.SIGKILL)
             self._server.wait()
+        if self._server.stdin:
+            self._server.stdin.close()
         self._log.close()
 
     def wait(self) -> None:
@@ -81,7 +91,7 @@ class Board:
         deadline = time.monotonic() + STARTUP_SECONDS
         while time.monotonic() < deadline:
             said = Path(self._log.name).read_text(errors="replace")
-            found = re.search(r"at (http://\S+)", said)
+            found = re.search(r"at (http://\S+)\s", said)
             if found:
                 return found[1]
             if self._server.poll() is not None:
