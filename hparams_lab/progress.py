@@ -12,6 +12,7 @@ from typing import IO, Any
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
@@ -146,12 +147,14 @@ class _LiveView:
             TimeRemainingColumn(),
             console=console,
         )
-        self._task = self._bar.add_task("preparing", total=None)
+        self._task = self._bar.add_task("sweep", total=None)
+        self._getting_ready = Spinner("dots", "getting ready: importing, checking the data")
+        self._is_over = False
         self._console = console
-        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=8, transient=False)
         self._running: dict[str, tuple[RunStarted, RunReported | None, float]] = {}
         self._best: RunResult | None = None
         self._experiment: Experiment | None = None
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=8)
 
     def __enter__(self) -> _LiveView:
         self._live.__enter__()
@@ -164,7 +167,7 @@ class _LiveView:
     def take(self, event: SweepEvent) -> None:
         if isinstance(event, SweepStarted):
             self._experiment = event.experiment
-            self._bar.update(self._task, description="sweep", total=event.total, completed=len(event.done))
+            self._bar.update(self._task, total=event.total, completed=len(event.done))
             for run in event.done:
                 self._note_best(run)
         elif isinstance(event, RunStarted):
@@ -175,8 +178,8 @@ class _LiveView:
         elif isinstance(event, RunEnded):
             self._end(event.result)
         elif isinstance(event, SweepEnded):
-            description = "stopped" if event.interrupted else "done"
-            self._bar.update(self._task, description=description)
+            self._is_over = True
+            self._bar.update(self._task, description="stopped" if event.interrupted else "done")
 
     def _end(self, run: RunResult) -> None:
         self._running.pop(run.name, None)
@@ -197,24 +200,29 @@ class _LiveView:
             self._best = run
 
     def _render(self) -> Group:
-        rows = Table.grid(padding=(0, 2))
+        if self._experiment is None:
+            return Group(self._getting_ready)
+        parts: list[Any] = [self._bar]
+        if self._running:
+            parts.append(self._running_rows())
+        if self._best is not None and not self._is_over:
+            value = f"{self._experiment.objective} {self._best.metrics[self._experiment.objective]:.4g}"
+            values = in_words(self._best.hparams, self._experiment)
+            words = Text.assemble(("best so far ", "green"), (value, "bold green"), f"  {self._best.name}  {values}")
+            words.no_wrap, words.overflow = True, "ellipsis"
+            parts.append(words)
+        return Group(*parts)
+
+    def _running_rows(self) -> Table:
+        """A line for each run under way, as much of it as fits."""
+        rows = Table.grid(padding=(0, 2), expand=True)
+        for _ in range(4):
+            rows.add_column(no_wrap=True)
+        rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for name, (started, reported, since) in self._running.items():
             seen = f"step {reported.step}" if reported else "starting"
-            metrics = metrics_in_words(reported.metrics, list(reported.metrics)[:4]) if reported else ""
+            metrics = metrics_in_words(reported.metrics, list(reported.metrics)[:2]) if reported else ""
             values = in_words(started.spec.trial.hparams, self._experiment)
-            rows.add_row(
-                Text(name, "bold"),
-                f"{time.monotonic() - since:4.0f} s",
-                seen,
-                Text(metrics, "cyan"),
-                Text(values, "dim"),
-            )
-        parts: list[Any] = [self._bar, rows]
-        if self._best is not None and self._experiment is not None:
-            objective = self._experiment.objective
-            value = f"{objective} {self._best.metrics[objective]:.4g}"
-            values = in_words(self._best.hparams, self._experiment)
-            parts.append(
-                Text.assemble(("best so far ", "green"), (value, "bold green"), f"  {self._best.name}  {values}")
-            )
-        return Group(*parts)
+            time_taken = f"{time.monotonic() - since:.0f} s"
+            rows.add_row(Text(name, "bold"), time_taken, seen, Text(metrics, "cyan"), Text(values, "dim"))
+        return rows

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from hparams_lab.cli.table import Column, fitted
 from hparams_lab.events.logdir import read
 from hparams_lab.progress import COLOURS, dump, run_as_json
 from hparams_lab.results import Outcome, Results, TrialResult, is_ranked
@@ -24,7 +25,7 @@ from hparams_lab.values import format_value
 @click.option("--max", "goal", flag_value="max", help="More of the metric is better.")
 @click.option("--min", "goal", flag_value="min", help="Less of the metric is better.")
 @click.option("--json", "as_json", is_flag=True, help="Print each trial as a line of JSON, the best first.")
-def command(logdir: Path, count: int, metric: str | None, goal: str | None, as_json: bool) -> None:
+def command(logdir: Path, count: int, metric: str | None, goal: Any, as_json: bool) -> None:
     """Rank the trials of LOGDIR, best first.
 
     What is the same for all trials stands in one line above the table.
@@ -37,12 +38,12 @@ def command(logdir: Path, count: int, metric: str | None, goal: str | None, as_j
     """
     results = read(logdir)
     tag = metric or results.objective
-    ranked = results.top(None, metric, goal)  # type: ignore[arg-type]
+    ranked = results.top(None, metric, goal)
     if as_json:
         for rank, trial in enumerate(ranked[:count], 1):
             click.echo(dump(_trial_as_json(rank, trial, tag)))
-        return
-    _show(results, ranked[:count], tag, len(ranked))
+    else:
+        _show(results, ranked[:count], tag)
 
 
 def _trial_as_json(rank: int, trial: TrialResult, tag: str) -> dict[str, object]:
@@ -57,51 +58,55 @@ def _trial_as_json(rank: int, trial: TrialResult, tag: str) -> dict[str, object]
     }
 
 
-def _show(results: Results, trials: list[TrialResult], tag: str, total: int) -> None:
+def _show(results: Results, trials: list[TrialResult], tag: str) -> None:
     console = Console()
-    varying, same = _columns(results)
+    varying, same = varying_hparams(results.trials)
     if same:
         console.print(Text.assemble(("the same for all: ", "dim"), "  ".join(f"{k}={v}" for k, v in same.items())))
-    titles = _metric_titles(results, tag)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("rank", justify="right")
-    table.add_column("run", no_wrap=True)
-    for title in titles.values():
-        table.add_column(title, justify="right")
-    for name in varying:
-        table.add_column(name)
-    table.add_column("time", justify="right")
-    table.add_column("outcome", no_wrap=True)
-    for rank, trial in enumerate(trials, 1):
-        table.add_row(*_row(rank, trial, tag, titles, varying))
+    table, hidden = fitted(_columns(results, trials, tag, varying), console.width)
     console.print(table)
-    counts = {outcome: sum(trial.outcome is outcome for trial in results.trials) for outcome in Outcome}
-    said = ", ".join(f"{number} {outcome}" for outcome, number in counts.items() if number)
-    more = f"; {len(trials)} shown, --n {total} for all" if total > len(trials) else ""
-    console.print(Text(f"{total} trials: {said}{more}", "dim"))
+    console.print(Text(_footer(results, len(trials), hidden), "dim"))
 
 
-def _row(rank: int, trial: TrialResult, tag: str, titles: dict[str, str], varying: list[str]) -> list[Text | str]:
-    ranked = is_ranked(trial, tag)
-    metrics = [
-        Text(f"{trial.metrics[t]:.4g}" if t in trial.metrics else "-", "bold" if t == tag else "") for t in titles
-    ]
-    values = [Text(format_value(trial.hparams[name]) if name in trial.hparams else "-") for name in varying]
-    outcome = Text(str(trial.outcome), COLOURS.get(trial.outcome, "red"))
-    time = "-" if trial.seconds is None else f"{trial.seconds:.1f} s"
-    return [str(rank) if ranked else "-", Text(trial.name), *metrics, *values, time, outcome]
+def _columns(results: Results, trials: list[TrialResult], tag: str, varying: list[str]) -> list[Column]:
+    """Rank, run, the metric that ranks, what varies, the other metrics, time, and the outcome where it varies."""
+    titles = _metric_titles(results, tag)
+    ranks = [str(rank) if is_ranked(trial, tag) else "-" for rank, trial in enumerate(trials, 1)]
+    columns = [Column("rank", ranks, right=True), Column("run", [trial.name for trial in trials])]
+    for place, (metric, title) in enumerate(titles.items()):
+        columns.append(Column(title, [_number(trial, metric, tag) for trial in trials], expendable=place, right=True))
+    for name in varying:
+        columns.append(Column(name, [format_value(trial.hparams.get(name, "-")) for trial in trials]))
+    times = ["-" if trial.seconds is None else f"{trial.seconds:.1f} s" for trial in trials]
+    columns.append(Column("time", times, expendable=99, right=True))
+    if len({trial.outcome for trial in results.trials}) > 1:
+        columns.append(Column("outcome", [Text(str(t.outcome), COLOURS.get(t.outcome, "red")) for t in trials]))
+    return columns
 
 
-def _columns(results: Results) -> tuple[list[str], dict[str, str]]:
-    """The hparams that vary, and the others with their one value."""
-    names = list(dict.fromkeys(name for trial in results.trials for name in trial.hparams))
-    seen = {name: {format_value(trial.hparams.get(name, "-")) for trial in results.trials} for name in names}
-    same = {name: seen[name].copy().pop() for name in names if len(seen[name]) == 1 and len(results.trials) > 1}
+def _number(trial: TrialResult, metric: str, ranking: str) -> Text:
+    value = trial.metrics.get(metric)
+    return Text("-" if value is None else f"{value:.4g}", "bold" if metric == ranking else "")
+
+
+def varying_hparams(trials: tuple[TrialResult, ...]) -> tuple[list[str], dict[str, str]]:
+    """The hparams that vary over the trials, and the others with their one value."""
+    names = list(dict.fromkeys(name for trial in trials for name in trial.hparams))
+    seen = {name: {format_value(trial.hparams.get(name, "-")) for trial in trials} for name in names}
+    same = {name: min(seen[name]) for name in names if len(seen[name]) == 1 and len(trials) > 1}
     return [name for name in names if name not in same], same
 
 
 def _metric_titles(results: Results, tag: str) -> dict[str, str]:
     """The metrics to show by tag, the one that ranks first."""
     declared = {m.tag: m.title for m in results.experiment.metrics} if results.experiment else {}
-    logged = {tag for run in results.runs for tag in run.metrics}
-    return {tag: declared.get(tag, tag)} | (declared or {name: name for name in sorted(logged)[:4]})
+    logged = {tag: tag for tag in sorted({tag for run in results.runs for tag in run.metrics})[:4]}
+    return {tag: declared.get(tag, tag)} | (declared or logged)
+
+
+def _footer(results: Results, shown: int, hidden: list[str]) -> str:
+    outcomes = [trial.outcome for trial in results.trials]
+    said = [f"{outcomes.count(outcome)} {outcome}" for outcome in Outcome if outcome in outcomes]
+    more = f"; {shown} shown, --n {len(outcomes)} for all" if len(outcomes) > shown else ""
+    left_out = f"\nno room for {', '.join(hidden)}: widen the terminal, or --json" if hidden else ""
+    return f"{len(outcomes)} trials: {', '.join(said)}{more}{left_out}"
