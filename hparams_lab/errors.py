@@ -82,8 +82,10 @@ class ExecutorError(HParamsLabError):
 class MissingExtraError(HParamsLabError, ImportError):
     """An optional package is needed and not installed."""
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} is not installed; bring it with: pip install 'hparams-lab[{extra}]'")
+    @classmethod
+    def of(cls, what: str, extra: str) -> MissingExtraError:
+        """The error of a package that the extra of that name brings."""
+        return cls(f"{what} is not installed; bring it with: pip install 'hparams-lab[{extra}]'")
 
 
 class Pruned(Exception):

@@ -20,7 +20,7 @@ def load_data() -> Data:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     except ModuleNotFoundError:
-        raise MissingExtraError("scikit-learn, which carries the digits,", "sklearn") from None
+        raise MissingExtraError.of("scikit-learn, which carries the digits,", "sklearn") from None
     images, labels = load_digits(return_X_y=True)
     x_train, x_test, y_train, y_test = train_test_split(images, labels, test_size=0.2, random_state=0, stratify=labels)
     return as_data(x_train, y_train, x_test, y_test, brightest=16)

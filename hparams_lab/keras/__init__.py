@@ -12,11 +12,11 @@ try:
 except ModuleNotFoundError as error:
     if error.name not in ("keras", "tensorflow", "jax", "torch"):
         raise
-    raise MissingExtraError(f"Keras (or its backend, {error.name})", "tensorflow") from error
+    raise MissingExtraError.of(f"Keras (or its backend, {error.name})", "tensorflow") from error
 
 from hparams_lab.keras.callback import RunCallback
 
 if int(_keras.__version__.partition(".")[0]) < 3:
-    raise MissingExtraError(f"Keras 3 (here is {_keras.__version__}, which is too old)", "tensorflow")
+    raise MissingExtraError.of(f"Keras 3 (here is {_keras.__version__}, which is too old)", "tensorflow")
 
 __all__ = ["RunCallback"]

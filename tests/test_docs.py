@@ -1,0 +1,86 @@
+"""Every code block of the README is run: Python in a subprocess, shell commands by a shell, in order, in one directory."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PYTHON = [text for language, text in BLOCKS if language == "python"]
+SHELL = [line for language, text in BLOCKS if language == "bash" for line in text.splitlines()]
+MODEL = next(text for text in PYTHON if "build_model" in text)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Where a reader of the README sits, mymodel.py in place."""
+    directory = tmp_path_factory.mktemp("readme")
+    (directory / "mymodel.py").write_text(MODEL, encoding="utf-8")
+    return directory
+
+
+def environment():
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def run(command, cwd):
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
+
+
+def test_the_readme_has_blocks_of_these_languages_only():
+    assert {language for language, _ in BLOCKS} == {"python", "bash"}
+    assert len(MODEL.strip().splitlines()) <= 25
+
+
+@pytest.mark.parametrize("text", [text for text in PYTHON if text is not MODEL])
+def test_python_blocks_run(text, home):
+    done = run([sys.executable, "-W", "error::UserWarning", "-c", text], home)
+    assert done.returncode == 0, done.stderr
+    assert "{" in done.stdout  # each prints the best trial's hparams
+
+
+def test_shell_blocks_run_in_order(home):
+    for line in SHELL:
+        if line.startswith("scripts/"):
+            continue
+        if " board " in line:
+            assert "#hparams" in board_until_it_listens([*shlex.split(line), "--port", "0"], home)
+            continue
+        done = run(shlex.split(line), home)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+
+
+def board_until_it_listens(command, cwd):
+    """The board's output until it says the address; then Ctrl-C, which is a clean end."""
+    with subprocess.Popen(command, cwd=cwd, env=environment(), stdout=subprocess.PIPE, text=True) as board:
+        timer = threading.Timer(60, board.kill)
+        timer.start()
+        said = board.stdout.readline() + board.stdout.readline()
+        board.send_signal(signal.SIGINT)
+        assert board.wait(30) == 0
+        timer.cancel()
+    return said
+
+
+def test_the_two_scripts_are_there_and_run(tmp_path):
+    assert [line for line in SHELL if line.startswith("scripts/")] == ["scripts/run_sweep", "scripts/test"]
+    done = run([ROOT / "scripts/run_sweep", "--trials", "2", "--logdir", tmp_path / "digits"], ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "Best: run-000" in done.stdout
+    assert "hparams-lab board" in done.stdout
+    done = run([ROOT / "scripts/test", "--collect-only", "-q", __file__], ROOT)
+    assert "test_the_two_scripts_are_there_and_run" in done.stdout
+
+
+def test_links_in_the_docs_lead_somewhere():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
