@@ -1,0 +1,55 @@
+"""What the benchmarks share: contenders measured in turn, medians, ratios, one table, and what machine it was."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def machine() -> str:
+    """Cores, memory, system and Python, in one line."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB, {system}"
+
+
+def in_turn(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """The median of each contender's figures: every round takes all of them, one after the other."""
+    figures: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name, measure in contenders.items():
+            print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
+            figures[name].append(measure())
+    return {name: statistics.median(found) for name, found in figures.items()}
+
+
+def wall_time(command: Sequence[str]) -> float:
+    """Seconds that a command takes; it must succeed."""
+    began = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def show(title: str, unit: str, figures: Mapping[str, float], ours: str, notes: Sequence[str] = ()) -> None:
+    """Print the figures with their ratios to ours."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    table.add_column(unit, justify="right")
+    table.add_column("times ours", justify="right")
+    for name, figure in figures.items():
+        table.add_row(name, f"{figure:.4g}", f"{figure / figures[ours]:.2f}")
+    console = Console(width=110)
+    console.print(table)
+    for note in (*notes, machine()):
+        console.print(note)
