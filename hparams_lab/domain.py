@@ -61,7 +61,7 @@ class ModuleTarget:
     @property
     def preload(self) -> tuple[str, ...]:
         """Keras, where the domain is one of it."""
-        return ("keras",) if _is_keras(load_module(self.source)) else ()
+        return ("hparams_lab.keras",) if _is_keras(load_module(self.source)) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,8 @@ def load_module(source: str) -> ModuleType:
     try:
         if _is_path(source):
             return _load_file(Path(source))
+        if not all(source.split(".")):
+            raise _no_domain(source)
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
         return importlib.import_module(BUILT_IN.get(source, source))
@@ -132,19 +134,21 @@ def load_module(source: str) -> ModuleType:
         raise
     except ModuleNotFoundError as error:
         if error.name and (source == error.name or source.startswith(f"{error.name}.")):
-            known = ", ".join(BUILT_IN)
-            raise DomainLoadError(
-                f"there is no domain {source!r}; give {known}, a module's name, or the path of a .py file"
-            ) from None
+            raise _no_domain(source) from None
         raise DomainLoadError(f"domain {source!r} imports {error.name!r}, which is not installed") from error
     except SyntaxError as error:
         raise DomainLoadError(f"domain {source!r} has a syntax error: {error.msg} (line {error.lineno})") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(frame.filename).name}, line {frame.lineno}"
         raise DomainLoadError(
             f"domain {source!r} failed to import: {type(error).__name__}: {error} ({where})"
         ) from error
+
+
+def _no_domain(source: str) -> DomainLoadError:
+    known = ", ".join(BUILT_IN)
+    return DomainLoadError(f"there is no domain {source!r}; give {known}, a module's name, or the path of a .py file")
 
 
 def _load_file(path: Path) -> ModuleType:

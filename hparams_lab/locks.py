@@ -1,13 +1,14 @@
 """Locks held by the kernel: gone the instant their process is, whatever ended it.
 
-`flock` where the system has it. Elsewhere (Windows) nothing is locked, and a run that was left looks interrupted.
+`flock` where the system has it. Elsewhere (Windows, some network file systems) nothing is locked, and a run that goes
+on looks interrupted.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 try:
@@ -16,15 +17,11 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
-def lock_shared_with_nobody(fd: int) -> bool:
-    """Lock an open file for this process without waiting; False when another has it."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+def lock_shared_with_nobody(fd: int) -> None:
+    """Lock an open file for this process, waiting for it; nothing where the file system has no locks."""
+    if fcntl is not None:
+        with suppress(OSError):  # some network file systems
+            fcntl.flock(fd, fcntl.LOCK_EX)
 
 
 def is_held(path: Path) -> bool:
@@ -34,8 +31,8 @@ def is_held(path: Path) -> bool:
     fd = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+    except OSError as error:
+        return isinstance(error, BlockingIOError)  # else a file system without locks
     finally:
         os.close(fd)
     return False
@@ -47,8 +44,7 @@ def held(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if fcntl is not None:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        lock_shared_with_nobody(fd)
         yield
     finally:
         os.close(fd)

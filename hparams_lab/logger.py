@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -20,12 +21,13 @@ from typing import Any
 
 from hparams_lab.errors import HParamValueError, LogDirError, Pruned, UsageError
 from hparams_lab.events import summaries
-from hparams_lab.events.logdir import declare, experiment_message, observed_message, save_sweep
+from hparams_lab.events.declaration import declare, experiment_message, joined_by, observed_message, stored_in
+from hparams_lab.events.logdir import save_sweep
 from hparams_lab.events.reader import OUTCOME_TAG, event_files
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.experiment import Experiment
 from hparams_lab.hparam import name_of
-from hparams_lab.paths import LogDirPaths
+from hparams_lab.paths import EXPERIMENT, LogDirPaths
 from hparams_lab.results import Outcome
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value, checked, trial_id, unwrap
@@ -59,6 +61,7 @@ class Run:
         trial: str | None = None,
         experiment: Experiment | None = None,
         seed: int | None = None,
+        stored: Mapping[str, bool | float | str] | None = None,
         report: Report | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -74,7 +77,7 @@ class Run:
         self._last: dict[str, tuple[int, float]] = {}
         now = clock()
         self._writer: EventFileWriter | None = EventFileWriter.create(directory, now)
-        self._writer.add(summaries.session_start(_stored(hparams, experiment), self.trial_id, now), now=now)
+        self._writer.add(summaries.session_start(stored or _stored(hparams, experiment), self.trial_id, now), now=now)
         self._writer.flush()
 
     def log(self, metrics: Mapping[str, Any] | str, value: Any = None, step: int | None = None) -> None:
@@ -93,7 +96,7 @@ class Run:
         elif step is None:
             step = value
         writer = self._open_writer()
-        step = self._step + 1 if step is None else checked_step(step)
+        step = checked_step(self._step + 1 if step is None else step)
         values = {checked_tag(tag): as_float(tag, value) for tag, value in metrics.items()}
         writer.add(summaries.scalars(values), step, self._clock())
         self._step = step
@@ -213,14 +216,25 @@ def start_run(
     """
     values = experiment.check(hparams) if experiment else _checked(hparams)
     paths = LogDirPaths(Path(logdir))
-    directory_name = _make_run_dir(paths, name)
-    if experiment:
-        declare(paths, experiment_message(experiment))
-        if not paths.sweep_json.exists():
-            save_sweep(paths, {"experiment": experiment.to_json()})
-    else:
-        declare(paths, observed_message(values, ()))
-    return _DeclaringRun(paths, directory_name, HParams(values), experiment, trial=trial_id)
+    name = _make_run_dir(paths, name)
+    try:
+        stored = _declare(paths, values, experiment)
+        return _DeclaringRun(paths, name, HParams(values), experiment, trial=trial_id, stored=stored)
+    except BaseException:
+        shutil.rmtree(paths.run(name))
+        raise
+
+
+def _declare(
+    paths: LogDirPaths, values: Mapping[str, Value], experiment: Experiment | None
+) -> dict[str, bool | float | str]:
+    """See to it that the directory's experiment has columns for the values; the values as those hold them."""
+    if experiment is None:
+        return stored_in(declare(paths, observed_message(values, ()), combine=joined_by(values)), values)
+    declare(paths, experiment_message(experiment))
+    if not paths.sweep_json.exists():
+        save_sweep(paths, {"experiment": experiment.to_json()})
+    return _stored(values, experiment)
 
 
 def outcome_of(error: BaseException | None) -> tuple[Outcome, str, str]:
@@ -307,21 +321,23 @@ def _make_run_dir(paths: LogDirPaths, name: str | None) -> str:
 
 
 def _named_dir(paths: LogDirPaths, name: str) -> str:
-    target = os.path.normpath(paths.run(name))
-    if not name or os.path.isabs(name) or not target.startswith(os.path.normpath(paths.root) + os.sep):
+    plain = Path(os.path.normpath(name))
+    if not name or plain.is_absolute() or plain.drive or plain.parts[:1] in [(), ("..",)] or "\0" in name:
         raise LogDirError(f"the run's name {name!r} leaves the log directory {paths.root}; give a plain name")
+    if plain.parts[0] in (EXPERIMENT, "sweep.json"):
+        raise LogDirError(f"the run's name {name!r} is kept for the log directory's own; give another name")
     try:
-        Path(target).mkdir(parents=True)
+        paths.run(str(plain)).mkdir(parents=True)
     except FileExistsError:
         raise LogDirError(
             f"run {name!r} is in {paths.root} already; give another name, or none for the next free"
         ) from None
-    return name
+    return plain.as_posix()
 
 
 def _next_dir(paths: LogDirPaths) -> str:
     taken = [entry.name[4:] for entry in os.scandir(paths.root) if entry.name.startswith("run-")]
-    number = max((int(rest[:4]) for rest in taken if rest[:4].isdigit()), default=-1) + 1
+    number = max((int(rest[:4]) for rest in taken if rest[:4].isdecimal()), default=-1) + 1
     while True:
         try:
             paths.run(f"run-{number:04d}").mkdir()

@@ -60,4 +60,4 @@ class LogDirPaths:
 
 def natural(text: str) -> list[tuple[int, str]]:
     """A sort key that reads the numbers in a text as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]

@@ -34,9 +34,9 @@ class Plan:
         experiment = self.domain.experiment
         if self.trials is not None and self.trials < 1:
             raise UsageError(f"--trials is {self.trials}; wanted at least 1")
+        strategy: Strategy = make_strategy(self.strategy, points=self.points)
         if self.strategy != "grid" and self.trials is None and experiment.size is None:
             raise UsageError(f"strategy {self.strategy!r} has no end in this space; say --trials N")
-        strategy: Strategy = make_strategy(self.strategy, points=self.points)
         suggested = filter(None, strategy(experiment, results, random.Random(self.seed)))
         for index, suggestion in enumerate(itertools.islice(suggested, self.trials)):
             yield Trial.of(index, experiment.check(suggestion.hparams))

@@ -24,6 +24,7 @@ from hparams_lab.events.reader import event_files, read_run
 from hparams_lab.executors import Executor, Job, Setup, make_executor
 from hparams_lab.executors.job import Ended, Train
 from hparams_lab.experiment import Experiment
+from hparams_lab.locks import is_held
 from hparams_lab.logger import Run, end_left_run
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan
@@ -33,6 +34,7 @@ from hparams_lab.sweep_events import Observer, RunEnded, RunReported, RunStarted
 from hparams_lab.trial import RunSpec
 
 POLL_SECONDS = 0.25
+LET_GO_SECONDS = 5.0
 
 
 def run_sweep(
@@ -197,16 +199,24 @@ class _State:
         result = read_run(job.directory, job.name, experiment)
         if result is not None and result.ended is not None:
             return result
-        if not event_files(job.directory):
+        if result is None:  # not even begun
             trial = job.spec.trial
             Run(job.directory, job.name, trial.hparams, trial=trial.id, experiment=experiment).finish(
                 {}, Outcome.CRASHED, death
             )
         else:
+            _wait_until_let_go(event_files(job.directory)[-1])
             end_left_run(job.directory, Outcome.CRASHED, death)
         result = read_run(job.directory, job.name, experiment)
         assert result is not None
         return result
+
+
+def _wait_until_let_go(file: Path) -> None:
+    """Wait for the last of a run's processes, which was killed a moment ago, to be gone."""
+    end = time.monotonic() + LET_GO_SECONDS
+    while is_held(file) and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 @contextlib.contextmanager

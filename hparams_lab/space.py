@@ -252,7 +252,8 @@ class _Interval(SameByRepr):
     @property
     def _steps(self) -> int:
         """How many whole steps fit."""
-        return int(math.floor((self._max_value - self._min_value) / self.step * (1 + 1e-12) + 1e-9))
+        steps: int = math.floor((self._max_value - self._min_value) / self.step * (1 + 1e-12) + 1e-9)
+        return steps
 
     @property
     def _last(self) -> Any:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hparams_lab.errors import LogDirError
-from hparams_lab.events.logdir import declare, experiment_message, load_sweep, save_sweep
+from hparams_lab.events.declaration import declare, experiment_message
+from hparams_lab.events.logdir import load_sweep, save_sweep
 from hparams_lab.events.reader import read_run
 from hparams_lab.experiment import Experiment
 from hparams_lab.paths import LogDirPaths
@@ -28,7 +29,7 @@ def check_directory(paths: LogDirPaths, plan: Plan, fresh: bool) -> None:
     if root.exists() and not root.is_dir():
         raise LogDirError(f"the log directory {root} is a file; name a directory")
     nearest = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
-    if not os.access(nearest, os.W_OK | os.X_OK):
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise LogDirError(f"the log directory {root} cannot be written; choose another")
     if fresh or not root.exists():
         return

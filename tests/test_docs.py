@@ -1,4 +1,4 @@
-"""Every code block of the README is run: Python in a subprocess, shell commands by a shell, in order, in one directory."""
+"""Every code block of the README is run: Python in a subprocess, shell commands in order, in one directory."""
 
 import os
 import re

@@ -1,34 +1,19 @@
-"""A log directory: its one Experiment summary, its `sweep.json`, and `read`.
-
-TensorBoard picks one Experiment summary of a tree arbitrarily, so there is exactly one, in a directory of its own. It
-is replaced by writing the next number and dropping the one before, which a live TensorBoard follows; under a lock, so
-that many processes can declare at once.
-"""
+"""A log directory read back, and its `sweep.json`."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
-
-from tensorboard.plugins.hparams import api_pb2
+from typing import Any
 
 from hparams_lab.errors import LogDirError
-from hparams_lab.events import summaries
-from hparams_lab.events.event_file import read_events
-from hparams_lab.events.reader import event_files, read_run
-from hparams_lab.events.writer import EventFileWriter, sync_directory
+from hparams_lab.events.reader import read_run
+from hparams_lab.events.writer import sync_directory
 from hparams_lab.experiment import Experiment
-from hparams_lab.locks import held
-from hparams_lab.paths import LogDirPaths, natural
+from hparams_lab.paths import LogDirPaths
 from hparams_lab.results import Results
-from hparams_lab.values import Value
-
-Declared: TypeAlias = api_pb2.Experiment
 
 
 def read(logdir: str | os.PathLike[str]) -> Results:
@@ -51,9 +36,15 @@ def read(logdir: str | os.PathLike[str]) -> Results:
 
 
 def declared_experiment(paths: LogDirPaths) -> Experiment | None:
-    """The experiment as `sweep.json` tells it, types and all; None without one."""
-    sweep = load_sweep(paths)
-    return Experiment.from_json(sweep["experiment"]) if sweep and "experiment" in sweep else None
+    """The experiment as `sweep.json` tells it, types and all; None without one.
+
+    Raises LogDirError when it tells something else.
+    """
+    sweep = load_sweep(paths) or {}
+    try:
+        return Experiment.from_json(sweep["experiment"]) if "experiment" in sweep else None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable(paths, f"its experiment is none: {error!r}") from None
 
 
 def load_sweep(paths: LogDirPaths) -> dict[str, Any] | None:
@@ -63,10 +54,14 @@ def load_sweep(paths: LogDirPaths) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, OSError) as error:
-        raise LogDirError(
-            f"{paths.sweep_json} cannot be read ({error}); restore it or move the directory aside"
-        ) from None
+        raise _unreadable(paths, error) from None
+    if not isinstance(found, dict):
+        raise _unreadable(paths, f"it holds a {type(found).__name__}")
     return found
+
+
+def _unreadable(paths: LogDirPaths, why: object) -> LogDirError:
+    return LogDirError(f"{paths.sweep_json} cannot be read ({why}); restore it or move the directory aside")
 
 
 def save_sweep(paths: LogDirPaths, sweep: Mapping[str, Any]) -> None:
@@ -79,120 +74,3 @@ def save_sweep(paths: LogDirPaths, sweep: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
     os.replace(temporary, paths.sweep_json)
     sync_directory(paths.root)
-
-
-def experiment_message(experiment: Experiment) -> Declared:
-    """The experiment as TensorBoard's message: what varies marked, the objective first among the metrics."""
-    metrics = sorted(experiment.metrics, key=lambda metric: metric.tag != experiment.objective)
-    infos = [_hparam_info(hparam) for hparam in experiment.hparams]
-    return Declared(name=experiment.name or "", hparam_infos=infos, metric_infos=[m.as_proto() for m in metrics])
-
-
-def _hparam_info(hparam: Any) -> api_pb2.HParamInfo:
-    info = api_pb2.HParamInfo(
-        name=hparam.name, display_name=hparam.display_name or "", description=hparam.description or ""
-    )
-    hparam.domain.update_hparam_info(info)
-    info.differs = hparam.domain.size != 1
-    return info
-
-
-def observed_message(hparams: Mapping[str, Value], tags: Iterable[str]) -> Declared:
-    """The message of values that nobody declared, and of the tags that were logged."""
-    infos = [observed_info(name, [value]) for name, value in hparams.items()]
-    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in tags]
-    return Declared(hparam_infos=infos, metric_infos=metrics)
-
-
-def observed_info(name: str, values: Sequence[Any]) -> api_pb2.HParamInfo:
-    """The column that holds `values`: bools, numbers in an interval, or strings for everything else."""
-    info = api_pb2.HParamInfo(name=name, differs=len(set(map(str, values))) > 1)
-    if all(isinstance(value, bool) for value in values):
-        info.type = api_pb2.DATA_TYPE_BOOL
-        info.domain_discrete.extend(sorted(set(values)))
-    elif all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
-        info.type = api_pb2.DATA_TYPE_FLOAT64
-        info.domain_interval.min_value, info.domain_interval.max_value = min(values), max(values)
-    else:
-        info.type = api_pb2.DATA_TYPE_STRING
-        info.domain_discrete.extend(sorted({str(value) for value in values}))
-    return info
-
-
-def _values_of(info: api_pb2.HParamInfo) -> list[Any]:
-    """Values that span the column's domain."""
-    if info.WhichOneof("domain") == "domain_interval":
-        return [info.domain_interval.min_value, info.domain_interval.max_value]
-    return [summaries.plain_value(value) for value in info.domain_discrete.values]
-
-
-def union(old: Declared, new: Declared) -> Declared:
-    """Both declarations in one: every column and metric once, domains wide enough for both, old order first."""
-    columns = {info.name: info for info in old.hparam_infos}
-    for info in new.hparam_infos:
-        before = columns.get(info.name)
-        if before is None:
-            columns[info.name] = info
-        elif before != info:
-            merged = observed_info(info.name, [*_values_of(before), *_values_of(info)])
-            merged.display_name = before.display_name or info.display_name
-            merged.description = before.description or info.description
-            merged.differs = True
-            columns[info.name] = merged
-    metrics = {(info.name.group, info.name.tag): info for info in [*new.metric_infos, *old.metric_infos]}
-    order = dict.fromkeys((info.name.group, info.name.tag) for info in [*old.metric_infos, *new.metric_infos])
-    return Declared(
-        name=old.name or new.name, hparam_infos=columns.values(), metric_infos=[metrics[key] for key in order]
-    )
-
-
-def declare(
-    paths: LogDirPaths, message: Declared, *, combine: Callable[[Declared, Declared], Declared] = union
-) -> None:
-    """Make `message`, combined with what the directory declares, its one Experiment summary.
-
-    Nothing is written when that changes nothing.
-    """
-    with held(paths.experiment_lock):
-        old = current_declaration(paths)
-        message = message if old is None else combine(old, message)
-        if old is not None and _same(old, message):
-            return
-        _replace_experiment(paths, message)
-
-
-def current_declaration(paths: LogDirPaths) -> Declared | None:
-    """The Experiment message of the directory; None without one."""
-    for directory in reversed(_numbered(paths)):
-        for file in event_files(directory):
-            for event in read_events(file.read_bytes()):
-                for value in event.summary.value:
-                    data = summaries.plugin_data(value)
-                    if data is not None and data.HasField("experiment"):
-                        return data.experiment
-    return None
-
-
-def _same(one: Declared, other: Declared) -> bool:
-    fields = ("name", "hparam_infos", "metric_infos")
-    return all(getattr(one, field) == getattr(other, field) for field in fields)
-
-
-def _numbered(paths: LogDirPaths) -> list[Path]:
-    if not paths.experiments.is_dir():
-        return []
-    names = [entry.name for entry in os.scandir(paths.experiments) if entry.name.isdigit()]
-    return [paths.experiments / name for name in sorted(names, key=natural)]
-
-
-def _replace_experiment(paths: LogDirPaths, message: Declared) -> None:
-    before = _numbered(paths)
-    number = int(before[-1].name) + 1 if before else 1
-    target = paths.experiments / str(number)
-    target.mkdir()
-    now = time.time()
-    writer = EventFileWriter.create(target, now)
-    writer.add(summaries.experiment(message.hparam_infos, message.metric_infos, now, message.name), now=now)
-    writer.close()
-    for directory in before:
-        shutil.rmtree(directory, ignore_errors=True)

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionStartInfo
-from tensorboard.util.tensor_util import make_ndarray
 
 from hparams_lab.events import summaries
 from hparams_lab.events.event_file import is_event_file, read_events
@@ -45,12 +44,10 @@ class _Facts:
             data = summaries.plugin_data(value)
             if data is not None:
                 self._take_session(data)
-            elif value.WhichOneof("value") == "simple_value":
-                self.points[value.tag].append((event.step, event.wall_time, value.simple_value))
             elif (text := summaries.text_of(value)) is not None:
                 self.texts[value.tag] = text
-            elif value.WhichOneof("value") == "tensor" and not value.tensor.tensor_shape.dim:
-                self.points[value.tag].append((event.step, event.wall_time, float(make_ndarray(value.tensor))))
+            elif (number := summaries.scalar_of(value)) is not None:
+                self.points[value.tag].append((event.step, event.wall_time, number))
 
     def _take_session(self, data: object) -> None:
         """TensorBoard keeps the first start and the first end that it sees; so does this."""

@@ -22,7 +22,8 @@ from hparams_lab.events.crc import masked_crc32c
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 _LENGTH = struct.Struct("<Q")
-OVERHEAD = _HEADER.size + _FOOTER.size
+HEADER_SIZE = _HEADER.size
+OVERHEAD = HEADER_SIZE + _FOOTER.size
 
 
 @dataclass(frozen=True, slots=True)

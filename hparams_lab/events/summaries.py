@@ -8,6 +8,7 @@ Source: https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/plugin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+from tensorboard.util.tensor_util import make_ndarray
 
 from hparams_lab.values import LARGEST_INTEGER
 
@@ -91,17 +93,31 @@ def plugin_data(value: Summary.Value) -> HParamsPluginData | None:
 
 
 def text_of(value: Summary.Value) -> str | None:
-    """The text of a summary value; None when it is no text."""
-    if value.tensor.dtype != DT_STRING or not value.tensor.string_val:
+    """The text of a summary value; None when it is no text (images and audio are string tensors, too)."""
+    if value.metadata.plugin_data.plugin_name != TEXT_PLUGIN or not value.tensor.string_val:
         return None
     return bytes(value.tensor.string_val[0]).decode("utf-8", "replace")
 
 
+def scalar_of(value: Summary.Value) -> float | None:
+    """The scalar of a summary value, as TensorFlow 1 or 2 writes it; None when it is no scalar."""
+    if value.WhichOneof("value") == "simple_value":
+        return float(value.simple_value)
+    if value.WhichOneof("value") != "tensor" or value.tensor.tensor_shape.dim or value.tensor.dtype == DT_STRING:
+        return None
+    try:
+        return float(make_ndarray(value.tensor))
+    except (KeyError, TypeError, ValueError):  # a type that NumPy lacks, or a tensor without its number
+        return None
+
+
 def plain_value(value: Any) -> bool | int | float | str | None:
-    """What a protobuf `Value` of a session start holds; a number without a fraction is an integer."""
+    """What a protobuf `Value` of a session start holds; a number without a fraction is an integer, a NaN is text."""
     kind = value.WhichOneof("kind")
     if kind == "number_value":
         number: float = value.number_value
+        if not math.isfinite(number):  # no value of ours
+            return str(number)
         return int(number) if number.is_integer() and abs(number) <= LARGEST_INTEGER else number
     return getattr(value, kind) if kind in ("string_value", "bool_value") else None
 

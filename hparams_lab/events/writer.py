@@ -20,6 +20,7 @@ from hparams_lab.locks import is_held, lock_shared_with_nobody
 
 FLUSH_BYTES = 1 << 16
 FLUSH_SECONDS = 2.0
+_WRITE = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)  # Windows would turn \n into \r\n
 
 
 class EventFileWriter:
@@ -39,7 +40,7 @@ class EventFileWriter:
         """A writer to a new file in `directory`, which exists. Raises LogDirError when it cannot be written."""
         path = directory / file_name(now)
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            fd = os.open(path, _WRITE | os.O_CREAT | os.O_EXCL, 0o644)
         except OSError as error:
             raise LogDirError(
                 f"{directory} cannot be written: {error.strerror}; choose another log directory"
@@ -56,9 +57,9 @@ class EventFileWriter:
         """
         if is_held(path):
             raise LogDirError(f"{path} is being written by another process; wait for it to end")
-        with open(path, "r+b") as file:
-            file.truncate(whole_length(file.read()))
-        return cls(path, os.open(path, os.O_WRONLY | os.O_APPEND))
+        writer = cls(path, os.open(path, _WRITE))
+        os.ftruncate(writer._fd, whole_length(path.read_bytes()))
+        return writer
 
     def add(self, summary: Summary, step: int = 0, now: float | None = None) -> None:
         """Add one event. `now` is seconds since 1970."""
@@ -67,14 +68,18 @@ class EventFileWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Hand what is buffered to the operating system, where it survives the end of this process."""
+        """Hand what is buffered to the operating system, where it survives the end of this process.
+
+        When that fails (OSError: a full disk), what is not written stays buffered, so that no record is torn.
+        """
         if os.getpid() != self._pid:  # a fork's copy of the buffer is the parent's to write
             self._buffer.clear()
         data = b"".join(self._buffer)
-        self._buffer.clear()
-        self._buffered, self._flushed = 0, time.monotonic()
-        while data:
-            data = data[os.write(self._fd, data) :]
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        finally:
+            self._buffer, self._buffered, self._flushed = [data], len(data), time.monotonic()
 
     def close(self) -> None:
         """Flush, and wait until file and directory are on the disk."""

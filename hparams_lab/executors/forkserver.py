@@ -8,6 +8,7 @@ process per job. Messages on the control socket FD:
     in   ("run", Job) followed by the file descriptor of the run's pipe
     out  (name, exit status)
 
+A run's pipe carries its process id first, by which the runner kills it should this server die, and then its reports.
 The end of the control socket is the end of the server: it kills the process group of every run and exits.
 """
 
@@ -41,7 +42,8 @@ def main(fd: int) -> None:
     sys.path[:] = paths
     try:
         setup, train = _load(control.recv_bytes(), preload)
-        _check_in_a_child(train)
+        if _check_in_a_child(train):
+            check(train)
     except HParamsLabError as error:
         control.send(error)
         return
@@ -62,21 +64,38 @@ def _load(pickled: bytes, preload: tuple[str, ...]) -> tuple[Setup, Train]:
         raise DomainLoadError(f"the train function could not be loaded in another process: {error!r}") from None
 
 
-def _check_in_a_child(train: Train) -> None:
-    """`check` in a fork, since loading data may run operations of a framework."""
+def _check_in_a_child(train: Train) -> bool:
+    """`check` in a fork, since loading data may run operations of a framework, after which no fork is safe.
+
+    Whether it left no thread behind there, so that it can be done here too and the runs share what it loaded.
+    """
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
         with os.fdopen(theirs, "wb") as pipe:
-            pickle.dump(_error_of_check(train), pipe)
+            before = _threads()
+            error = _error_of_check(train)
+            pickle.dump((error, before is not None and before == _threads()), pipe)
         os._exit(0)
     os.close(theirs)
     with os.fdopen(ours, "rb") as pipe:
         said = pipe.read()
     os.waitpid(pid, 0)
-    error = pickle.loads(said) if said else DomainLoadError("the process that checked the data died")
+    error, can_be_shared = (
+        pickle.loads(said) if said else (DomainLoadError("the process that loaded the data died"), False)
+    )
     if error is not None:
         raise error
+    shared: bool = can_be_shared
+    return shared
+
+
+def _threads() -> int | None:
+    """How many threads this process has; None where that cannot be told."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return None
 
 
 def _error_of_check(train: Train) -> HParamsLabError | None:
@@ -114,8 +133,7 @@ class _Server:
                     _, job = self._control.recv()
                     self._fork(job, recv_handle(self._control))
         for pid in self._names:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+            _kill_group(pid)
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -126,7 +144,10 @@ class _Server:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                self._control.send((self._names.pop(pid), os.waitstatus_to_exitcode(status)))
+                name = self._names.pop(pid, None)
+                if name is not None:  # else it was started by something imported
+                    _kill_group(pid)
+                    self._control.send((name, os.waitstatus_to_exitcode(status)))
 
     def _fork(self, job: Job, pipe_fd: int) -> None:
         with warnings.catch_warnings():
@@ -150,7 +171,9 @@ class _Server:
             for end in self._sockets:
                 end.close()
             _redirect_output(str(job.directory / OUTPUT_LOG))
-            perform(self._train, self._setup, job, Reporter(Connection(pipe_fd)))
+            pipe = Connection(pipe_fd)
+            pipe.send(os.getpid())
+            perform(self._train, self._setup, job, Reporter(pipe))
             code = 0
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 1
@@ -161,6 +184,12 @@ class _Server:
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code)
+
+
+def _kill_group(pid: int) -> None:
+    """Kill a run with all that it started, or what it left behind."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 class Reporter:

@@ -9,6 +9,7 @@ takes. The server (`hparams_lab.executors.forkserver`) ends with this process, w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -18,7 +19,6 @@ import tempfile
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import send_handle
-from typing import Any
 
 import cloudpickle
 
@@ -45,6 +45,7 @@ class ProcessExecutor:
     def __init__(self, workers: int) -> None:
         self.slots = workers
         self._running: dict[str, Connection] = {}
+        self._pids: dict[str, int] = {}
         self._server: subprocess.Popen[bytes] | None = None
 
     def start(self, setup: Setup, on_report: OnReport) -> None:
@@ -144,8 +145,11 @@ class ProcessExecutor:
     def _pass_on(self, name: str, pipe: Connection) -> None:
         try:
             while pipe.poll():
-                step, metrics = pipe.recv()
-                self._on_report(name, step, metrics)
+                said = pipe.recv()
+                if isinstance(said, int):
+                    self._pids[name] = said
+                else:
+                    self._on_report(name, *said)
         except (EOFError, OSError):
             pipe.close()
 
@@ -156,12 +160,25 @@ class ProcessExecutor:
                 name, status = self._control.recv()
                 ended.append(self._end(name, _death(status)))
         except (EOFError, OSError):
-            ended += [self._end(name, "the process that forks the runs died") for name in list(self._running)]
+            for name in list(self._running):
+                self._kill(name)
+                ended.append(self._end(name, "the process that forks the runs died"))
             self.stop()
         return ended
 
+    def _kill(self, name: str) -> None:
+        """Kill a run that its server left behind, and wait until it has let go of its files."""
+        pipe = self._running[name]
+        self._pass_on(name, pipe)
+        if name in self._pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._pids[name], signal.SIGKILL)
+        while not pipe.closed and pipe.poll(STOP_SECONDS):
+            self._pass_on(name, pipe)
+
     def _end(self, name: str, death: str) -> Ended:
         pipe = self._running.pop(name)
+        self._pids.pop(name, None)
         if not pipe.closed:
             self._pass_on(name, pipe)
             pipe.close()

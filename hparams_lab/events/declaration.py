@@ -1,0 +1,202 @@
+"""The one Experiment summary of a log directory: what TensorBoard's tab knows of its columns.
+
+TensorBoard picks one Experiment summary of a tree arbitrarily, so there is exactly one, in a directory of its own. It
+is replaced by writing the next number and dropping the one before, which a live TensorBoard follows; under a lock, so
+that many processes can declare at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from tensorboard.plugins.hparams import api_pb2
+
+from hparams_lab.errors import HParamValueError
+from hparams_lab.events import summaries
+from hparams_lab.events.event_file import read_events
+from hparams_lab.events.reader import event_files
+from hparams_lab.events.writer import EventFileWriter
+from hparams_lab.experiment import Experiment
+from hparams_lab.locks import held
+from hparams_lab.paths import LogDirPaths, natural
+from hparams_lab.values import Value, canonical
+
+Declared: TypeAlias = api_pb2.Experiment
+
+
+def experiment_message(experiment: Experiment) -> Declared:
+    """The experiment as TensorBoard's message: what varies marked, the objective first among the metrics."""
+    metrics = sorted(experiment.metrics, key=lambda metric: metric.tag != experiment.objective)
+    infos = [_hparam_info(hparam) for hparam in experiment.hparams]
+    return Declared(name=experiment.name or "", hparam_infos=infos, metric_infos=[m.as_proto() for m in metrics])
+
+
+def _hparam_info(hparam: Any) -> api_pb2.HParamInfo:
+    info = api_pb2.HParamInfo(
+        name=hparam.name, display_name=hparam.display_name or "", description=hparam.description or ""
+    )
+    hparam.domain.update_hparam_info(info)
+    info.differs = hparam.domain.size != 1
+    return info
+
+
+def observed_message(hparams: Mapping[str, Value], tags: Iterable[str]) -> Declared:
+    """The message of values that nobody declared, and of the tags that were logged."""
+    infos = [observed_info(name, [value]) for name, value in hparams.items()]
+    metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in tags]
+    return Declared(hparam_infos=infos, metric_infos=metrics)
+
+
+def observed_info(name: str, values: Sequence[Any]) -> api_pb2.HParamInfo:
+    """The column that holds `values`: bools, numbers in an interval, or strings for everything else."""
+    info = api_pb2.HParamInfo(name=name, differs=len(set(map(str, values))) > 1)
+    if all(isinstance(value, bool) for value in values):
+        info.type = api_pb2.DATA_TYPE_BOOL
+        info.domain_discrete.extend(sorted(set(values)))
+    elif all(_is_number(value) for value in values):
+        info.type = api_pb2.DATA_TYPE_FLOAT64
+        info.domain_interval.min_value, info.domain_interval.max_value = min(values), max(values)
+    else:
+        info.type = api_pb2.DATA_TYPE_STRING
+        info.domain_discrete.extend(sorted({str(value) for value in values}))
+    return info
+
+
+def _values_of(info: api_pb2.HParamInfo) -> list[Any]:
+    """Values that span the column's domain."""
+    if info.WhichOneof("domain") == "domain_interval":
+        return [canonical(info.domain_interval.min_value), canonical(info.domain_interval.max_value)]
+    return [summaries.plain_value(value) for value in info.domain_discrete.values]
+
+
+def union(old: Declared, new: Declared) -> Declared:
+    """Both declarations in one: every column and metric once, domains wide enough for both, old order first."""
+    columns = {info.name: info for info in old.hparam_infos}
+    for info in new.hparam_infos:
+        before = columns.get(info.name)
+        if before is None:
+            columns[info.name] = added = api_pb2.HParamInfo()
+            added.CopyFrom(info)
+            added.differs = info.differs or bool(old.hparam_infos)  # the runs before have no such value
+        elif before != info:
+            columns[info.name] = _merged(before, info)
+    metrics = {(info.name.group, info.name.tag): info for info in [*new.metric_infos, *old.metric_infos]}
+    order = dict.fromkeys((info.name.group, info.name.tag) for info in [*old.metric_infos, *new.metric_infos])
+    return Declared(
+        name=old.name or new.name, hparam_infos=columns.values(), metric_infos=[metrics[key] for key in order]
+    )
+
+
+def _merged(before: api_pb2.HParamInfo, info: api_pb2.HParamInfo) -> api_pb2.HParamInfo:
+    """One column for both: as it was where it holds the new values too, else with a domain wide enough."""
+    old, new = _values_of(before), _values_of(info)
+    found = observed_info(info.name, [*old, *new])
+    if before.type == found.type and all(_holds(before, value) for value in new):
+        found.CopyFrom(before)
+    found.display_name = before.display_name or info.display_name
+    found.description = before.description or info.description
+    found.differs = found.differs or before.differs or info.differs
+    return found
+
+
+def _holds(info: api_pb2.HParamInfo, value: Any) -> bool:
+    if info.WhichOneof("domain") == "domain_interval":
+        low, high = info.domain_interval.min_value, info.domain_interval.max_value
+        return _is_number(value) and low <= value <= high
+    return value in _values_of(info)
+
+
+def joined_by(values: Mapping[str, Value]) -> Callable[[Declared, Declared], Declared]:
+    """A `union` for a run with these values, which refuses one that its column cannot hold.
+
+    A column has one type, or TensorBoard answers 500 when it is sorted: where earlier runs have numbers, a string does
+    not fit. (A column of strings takes anything as text; see `stored_in`.)
+    """
+
+    def combine(old: Declared, new: Declared) -> Declared:
+        for info in old.hparam_infos:
+            kind = _KINDS.get(info.type)
+            if info.name in values and kind and not kind[1](values[info.name]):
+                value = values[info.name]
+                raise HParamValueError(
+                    f"hparam {info.name!r} is {value!r} ({type(value).__name__}), the runs before have {kind[0]}; "
+                    "a column of the tab has one type: log it under another name, or into another directory"
+                )
+        return union(old, new)
+
+    return combine
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+# What the runs before have, in words, and what fits there.
+_KINDS: dict[int, tuple[str, Callable[[Any], bool]]] = {
+    api_pb2.DATA_TYPE_FLOAT64: ("numbers", _is_number),
+    api_pb2.DATA_TYPE_BOOL: ("True or False", lambda value: isinstance(value, bool)),
+}
+
+
+def stored_in(message: Declared, values: Mapping[str, Value]) -> dict[str, bool | float | str]:
+    """The values as the columns of `message` hold them: as text in a column of strings, `None` as "None"."""
+    texts = {info.name for info in message.hparam_infos if info.type == api_pb2.DATA_TYPE_STRING}
+    return {name: str(v) if v is None or name in texts else v for name, v in values.items()}
+
+
+def declare(
+    paths: LogDirPaths, message: Declared, *, combine: Callable[[Declared, Declared], Declared] = union
+) -> Declared:
+    """Make `message`, combined with what the directory declares, its one Experiment summary, and return it.
+
+    Nothing is written when that changes nothing, and there is one (a process killed while it replaced it leaves two).
+    """
+    with held(paths.experiment_lock):
+        old = current_declaration(paths)
+        message = message if old is None else combine(old, message)
+        if old is not None and _same(old, message) and len(_numbered(paths)) == 1:
+            return message
+        _replace_experiment(paths, message)
+        return message
+
+
+def current_declaration(paths: LogDirPaths) -> Declared | None:
+    """The Experiment message of the directory; None without one."""
+    for directory in reversed(_numbered(paths)):
+        for file in event_files(directory):
+            for event in read_events(file.read_bytes()):
+                for value in event.summary.value:
+                    data = summaries.plugin_data(value)
+                    if data is not None and data.HasField("experiment"):
+                        return data.experiment
+    return None
+
+
+def _same(one: Declared, other: Declared) -> bool:
+    fields = ("name", "hparam_infos", "metric_infos")
+    return all(getattr(one, field) == getattr(other, field) for field in fields)
+
+
+def _numbered(paths: LogDirPaths) -> list[Path]:
+    if not paths.experiments.is_dir():
+        return []
+    names = [entry.name for entry in os.scandir(paths.experiments) if entry.name.isdecimal()]
+    return [paths.experiments / name for name in sorted(names, key=natural)]
+
+
+def _replace_experiment(paths: LogDirPaths, message: Declared) -> None:
+    before = _numbered(paths)
+    number = int(before[-1].name) + 1 if before else 1
+    target = paths.experiments / str(number)
+    target.mkdir()
+    now = time.time()
+    writer = EventFileWriter.create(target, now)
+    writer.add(summaries.experiment(message.hparam_infos, message.metric_infos, now, message.name), now=now)
+    writer.close()
+    for directory in before:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,161 @@
+"""What is left when something ends a sweep from outside: nothing that runs, and everything that was finished."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+import hparams_lab as lab
+from hparams_lab.results import Outcome
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes by /proc")
+
+WAITING = """
+import os, pathlib, subprocess, time
+import hparams_lab as lab
+
+EXPERIMENT = lab.Experiment([lab.HParam("x", lab.Discrete([1, 2, 3]))], [lab.Metric("accuracy")])
+HERE = pathlib.Path(__file__).parent
+
+def train(run):
+    with open(HERE / "trained", "a") as file:
+        file.write(run.name + "\\n")
+    child = subprocess.Popen(["sleep", "60"])
+    end = time.monotonic() + 60
+    while not (HERE / "go").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    child.kill()
+    child.wait()
+    return {"accuracy": run.hparams["x"]}
+"""
+
+
+def wait_until(holds, seconds=30.0):
+    """Whether `holds()` comes true in time."""
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.02)
+    return holds()
+
+
+class Sweep:
+    """`hparams-lab run waiting.py` in a directory: its runs wait for the file `go`."""
+
+    def __init__(self, directory):
+        self.directory, self.marker = directory, uuid.uuid4().hex
+        (directory / "waiting.py").write_text(WAITING)
+
+    def start(self, workers):
+        command = [sys.executable, "-m", "hparams_lab", "run", "waiting.py", "--workers", str(workers)]
+        environment = {**os.environ, "MARKER": self.marker}
+        return subprocess.Popen(command, cwd=self.directory, env=environment, stdout=subprocess.PIPE, text=True)
+
+    def go(self):
+        (self.directory / "go").touch()
+
+    @property
+    def trained(self):
+        """The runs whose training has begun, in that order."""
+        file = self.directory / "trained"
+        return file.read_text().split() if file.exists() else []
+
+    @property
+    def outcomes(self):
+        return {run.name: str(run.outcome) for run in lab.read(self.directory / "logs/waiting").runs}
+
+    @property
+    def processes(self):
+        """The processes that came of it, by what is in their environment; a zombie has none."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if self.marker.encode() in (process / "environ").read_bytes():
+                    found.append(int(process.name))
+        return found
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    sweep = Sweep(tmp_path)
+    yield sweep
+    for pid in sweep.processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def finish(runner):
+    """The exit code and what was printed."""
+    said, _ = runner.communicate(timeout=30)
+    return runner.returncode, said
+
+
+def completes_on_resuming(sweep):
+    """The same command does what is left."""
+    sweep.go()
+    assert finish(sweep.start(workers=2))[0] == 0
+    assert sweep.outcomes == dict.fromkeys(["run-0000", "run-0001", "run-0002"], "completed")
+    assert wait_until(lambda: not sweep.processes, 2)
+
+
+def test_one_interrupt_lets_the_running_finish(sweep):
+    runner = sweep.start(workers=2)
+    assert wait_until(lambda: len(sweep.trained) == 2)
+    assert set(sweep.outcomes.values()) == {"running"}
+    runner.send_signal(signal.SIGINT)
+    sweep.go()
+    code, said = finish(runner)
+    assert (code, sorted(sweep.trained)) == (130, ["run-0000", "run-0001"])
+    assert "Stopped. The same command goes on from here." in said
+    assert set(sweep.outcomes.values()) == {"completed"}
+    completes_on_resuming(sweep)
+    assert sorted(sweep.trained) == ["run-0000", "run-0001", "run-0002"]
+
+
+def test_two_interrupts_stop_at_once(sweep):
+    runner = sweep.start(workers=1)
+    assert wait_until(lambda: sweep.trained)
+    runner.send_signal(signal.SIGINT)
+    assert not wait_until(lambda: runner.poll() is not None, 0.5)
+    runner.send_signal(signal.SIGINT)
+    if not wait_until(lambda: runner.poll() is not None, 5):
+        runner.send_signal(signal.SIGINT)  # on a busy machine two signals may have been one to the runner
+    assert finish(runner)[0] == 130
+    assert wait_until(lambda: not sweep.processes, 2)
+    assert sweep.outcomes == {"run-0000": "interrupted"}
+    completes_on_resuming(sweep)
+    assert sorted(sweep.trained) == ["run-0000", "run-0000", "run-0001", "run-0002"]
+
+
+def test_a_killed_runner_leaves_no_process_and_is_resumed(sweep):
+    runner = sweep.start(workers=2)
+    assert wait_until(lambda: len(sweep.trained) == 2 and len(sweep.processes) == 6)  # runner, server, 2 runs, 2 sleeps
+    runner.kill()
+    finish(runner)
+    assert wait_until(lambda: not sweep.processes, 2)
+    assert set(sweep.outcomes.values()) == {"interrupted"}
+    completes_on_resuming(sweep)
+    assert sorted(sweep.trained) == ["run-0000", "run-0000", "run-0001", "run-0001", "run-0002"]
+
+
+def kills_the_server_once(run):
+    subprocess.Popen(["sleep", "60"])
+    if run.hparams["x"] == 2:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return {"accuracy": 1.0}
+
+
+def test_the_death_of_the_server_costs_what_was_running(sweep, monkeypatch):
+    monkeypatch.setenv("MARKER", sweep.marker)
+    experiment = lab.Experiment([lab.HParam("x", lab.Discrete([1, 2, 3]))], [lab.Metric("accuracy")])
+    options = {"logdir": sweep.directory, "executor": "process", "workers": 1, "observe": lambda event: None}
+    runs = lab.run_sweep(experiment, kills_the_server_once, **options).runs
+    assert [run.outcome for run in runs] == [Outcome.COMPLETED, Outcome.CRASHED, Outcome.COMPLETED]
+    assert runs[1].reason == "the process that forks the runs died"
+    assert wait_until(lambda: not sweep.processes, 2)

@@ -1,0 +1,140 @@
+"""The architecture, read from the code: imports point only downward, and the heavy packages stay in their leaves."""
+
+import ast
+import graphlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hparams_lab as lab
+
+PACKAGE = Path(lab.__file__).parent
+LAYERS = (
+    # 0  the pure core: no files, no clock, no framework
+    ("errors", "values", "space", "hparam", "experiment", "trial", "results", "overrides", "strategies"),
+    # 1  protos and files
+    ("locks", "paths", "events", "logger"),
+    # 2  orchestration
+    ("executors", "domain", "plan", "sweep_dir", "sweep_events", "runner", "progress"),
+    # 3  leaves, one framework each
+    ("keras", "domains", "board"),
+    # 4  the command line
+    ("cli", "__main__"),
+)
+LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
+HEAVY = ("tensorflow", "torch", "jax", "sklearn", "keras", "optuna", "ray")
+FILES_AND_CLOCKS = ("os", "shutil", "tempfile", "subprocess", "socket", "time", "datetime", "threading")
+
+
+def name_of(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"}
+
+
+def imports_of(path, at_start_only=False):
+    """The full names of what a module imports, anywhere or where that happens at its own import."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in at_import(tree) if at_start_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} has a relative import"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full.removeprefix("hparams_lab.") in MODULES else node.module
+
+
+def at_import(node):
+    """The nodes that run when the module is imported: not those in functions, nor what only a type checker sees."""
+    for child in ast.iter_child_nodes(node):
+        only_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if not only_types and not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield child
+            yield from at_import(child)
+
+
+def ours(path, **options):
+    """The modules of this package that a module imports; the package itself, with its lazy names, is none."""
+    found = {
+        name.removeprefix("hparams_lab.") for name in imports_of(path, **options) if name.startswith("hparams_lab.")
+    }
+    return sorted(found & MODULES.keys())
+
+
+def test_every_module_has_a_layer():
+    assert {name.partition(".")[0] for name in MODULES} == LAYER_OF.keys()
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_point_downward(name):
+    layer = LAYER_OF[name.partition(".")[0]]
+    upward = [other for other in ours(MODULES[name]) if LAYER_OF[other.partition(".")[0]] > layer]
+    assert upward == []
+
+
+def test_no_import_cycle():
+    graph = {name: ours(path, at_start_only=True) for name, path in MODULES.items()}
+    assert len([*graphlib.TopologicalSorter(graph).static_order()]) == len(MODULES)
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(MODULES) if LAYER_OF[name.partition(".")[0]] == 0])
+def test_the_core_is_pure(name):
+    assert [found for found in imports_of(MODULES[name]) if found.partition(".")[0] in FILES_AND_CLOCKS] == []
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_heavy_packages_stay_in_the_leaves(name):
+    heavy = {found.partition(".")[0] for found in imports_of(MODULES[name])} & {*HEAVY}
+    allowed = {"keras": {"keras"}, "domains": {"keras", "sklearn"}}.get(name.partition(".")[0], set())
+    assert heavy <= allowed
+
+
+def test_public_names():
+    assert dir(lab) == sorted(lab.__all__)
+    assert [getattr(lab, name) for name in lab.__all__]
+    with pytest.raises(AttributeError, match=r"^module 'hparams_lab' has no attribute 'no_such'$"):
+        lab.no_such  # noqa: B018
+
+
+LIGHT = {
+    "import": ("import hparams_lab", (*HEAVY, "tensorboard", "numpy", "click", "rich")),
+    "help": ("from hparams_lab.cli.main import main; main(['--help'])", (*HEAVY, "tensorboard", "numpy", "rich")),
+    "public names": ("import hparams_lab as lab; [getattr(lab, name) for name in lab.__all__]", HEAVY),
+    "run and read": (
+        "import hparams_lab as lab\n"
+        "with lab.start_run('logs', hparams={'units': 32}) as run: run.log({'accuracy': 0.5}, step=1)\n"
+        "assert lab.read('logs').best().metrics == {'accuracy': 0.5}",
+        HEAVY,
+    ),
+    "sweep": (
+        "import hparams_lab as lab\n"
+        "space = lab.Experiment([lab.HParam('x', lab.Discrete([1]))], [lab.Metric('accuracy')])\n"
+        "lab.run_sweep(space, lambda run: {'accuracy': 1.0}, logdir='logs', executor='inline')",
+        HEAVY,
+    ),
+    "plan": ("from hparams_lab.cli.main import main; main(['plan', 'mnist'])", HEAVY),
+}
+
+
+@pytest.mark.parametrize("what", LIGHT)
+def test_what_is_light_stays_light(what, tmp_path):
+    """In a process of its own: none of the packages is imported."""
+    code, absent = LIGHT[what]
+    script = (
+        f"import atexit, sys\natexit.register(lambda: print('found', *sorted({set(absent)} & sys.modules.keys())))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script + code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stderr, ran.stdout.splitlines()[-1]) == (0, "", "found")

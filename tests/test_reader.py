@@ -1,0 +1,180 @@
+"""A run's directory read back: our own files, TensorFlow's, torn ones, several, and what is no run."""
+
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hparams_lab.errors import LogDirError
+from hparams_lab.events import summaries
+from hparams_lab.events.event_file import file_name, summary_event, version_event
+from hparams_lab.events.reader import OUTCOME_TAG, event_files, read_run
+from hparams_lab.experiment import Experiment, Metric
+from hparams_lab.hparam import HParam
+from hparams_lab.logger import end_left_run, start_run
+from hparams_lab.results import Outcome
+from hparams_lab.space import Discrete, IntInterval, RealInterval
+from hparams_lab.values import trial_id
+
+EXPERIMENT = Experiment(
+    [
+        HParam("rate", RealInterval(0, 2)),
+        HParam("units", Discrete([16, 32])),
+        HParam("optimizer", Discrete(["adam", None])),
+        HParam("width", Discrete([1, None])),
+        HParam("depth", IntInterval(1, 4)),
+    ],
+    [Metric("accuracy")],
+)
+STORED = {"optimizer": "None", "units": 16, "rate": 1, "width": "1", "other": 2.5, "depth": 4}
+START = summaries.session_start(STORED, "abc", 10.0)
+
+
+def write(directory, *records):
+    """An event file of `records`: summaries, or (summary, step, time)."""
+    path = directory / file_name(1.0)
+    rows = [record if isinstance(record, tuple) else (record, 0, 1.0) for record in records]
+    path.write_bytes(version_event(1.0) + b"".join(summary_event(*row) for row in rows))
+    return path
+
+
+def loss(value, step, now=1.0):
+    return summaries.scalars({"loss": value}), step, now
+
+
+def test_a_whole_run(tmp_path):
+    words = summaries.text("note", "**why**")
+    accuracy = summaries.scalars({"accuracy": 0.75, "loss": float("nan")}), 3, 7.0
+    write(tmp_path, START, loss(0.5, 1, 5.0), words, loss(0.25, 2, 6.0), accuracy, summaries.session_end(1, 20.0))
+    run = read_run(tmp_path, "run-0000")
+    assert (run.name, run.dir, run.trial_id) == ("run-0000", tmp_path, "abc")
+    assert (run.outcome, run.reason, run.started, run.ended) == (Outcome.COMPLETED, "", 10.0, 20.0)
+    assert run.metrics == pytest.approx({"loss": float("nan"), "accuracy": 0.75}, nan_ok=True)
+    assert list(run.metrics) == ["loss", "accuracy"]
+    assert run.texts == {"note": "**why**"}
+    column = run.scalars("loss")
+    assert [array.dtype for array in column] == [np.int64, np.float64, np.float64]
+    assert column.steps.tolist() == [1, 2, 3]
+    assert column.wall_times.tolist() == [5.0, 6.0, 7.0]
+    np.testing.assert_equal(column.values, [0.5, 0.25, np.nan])
+
+
+def test_types_are_the_declared_ones(tmp_path):
+    write(tmp_path, START)
+    hparams = read_run(tmp_path, "x", EXPERIMENT).hparams
+    assert dict(hparams) == {"rate": 1.0, "units": 16, "optimizer": None, "width": 1, "depth": 4, "other": 2.5}
+    assert list(hparams) == ["rate", "units", "optimizer", "width", "depth", "other"]
+    assert [type(value) for value in hparams.values()] == [float, int, type(None), int, int, float]
+
+
+def test_types_without_a_declaration_or_under_another(tmp_path):
+    write(tmp_path, START)
+    assert dict(read_run(tmp_path, "x").hparams) == {**STORED, "width": "1"}
+    changed = Experiment([HParam("optimizer", IntInterval(1, 9))], EXPERIMENT.metrics)
+    assert read_run(tmp_path, "x", changed).hparams["optimizer"] == "None"
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "outcome", "reason"),
+    [
+        (summaries.SUCCESS, None, Outcome.COMPLETED, ""),
+        (summaries.FAILURE, None, Outcome.FAILED, ""),
+        (summaries.UNKNOWN, None, Outcome.INTERRUPTED, ""),
+        (summaries.SUCCESS, "pruned: worse: by far", Outcome.PRUNED, "worse: by far"),
+        (summaries.FAILURE, "diverged: the loss is nan\n\n```\nmore\n```", Outcome.DIVERGED, "the loss is nan"),
+        (summaries.FAILURE, "crashed: killed by SIGKILL", Outcome.CRASHED, "killed by SIGKILL"),
+        (summaries.SUCCESS, "what somebody else wrote", Outcome.COMPLETED, ""),
+        (None, None, Outcome.INTERRUPTED, "left without an end"),
+    ],
+)
+def test_outcomes(tmp_path, status, text, outcome, reason):
+    told = [summaries.text(OUTCOME_TAG, text)] if text else []
+    end = [summaries.session_end(status, 2.0)] if status is not None else []
+    write(tmp_path, START, *told, *end)
+    run = read_run(tmp_path, "x")
+    assert (run.outcome, run.reason, run.ended) == (outcome, reason, 2.0 if end else None)
+
+
+def test_the_first_start_and_end_count_as_in_tensorboard(tmp_path):
+    later = summaries.session_start({"units": 32}, "later", 11.0)
+    write(tmp_path, START, later, summaries.session_end(2, 20.0), summaries.session_end(1, 30.0))
+    run = read_run(tmp_path, "x")
+    assert (run.trial_id, run.started, run.ended, run.outcome) == ("abc", 10.0, 20.0, Outcome.FAILED)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_running_while_its_process_holds_the_file_then_interrupted(tmp_path):
+    script = (
+        "import sys, time\nfrom hparams_lab.logger import start_run\n"
+        "run = start_run(sys.argv[1], hparams={'x': 1}, name='x'); print(flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        run = read_run(tmp_path / "x", "x")
+        assert (run.outcome, run.reason, run.ended, run.seconds) == (Outcome.RUNNING, "", None, None)
+        process.send_signal(signal.SIGKILL)
+    run = read_run(tmp_path / "x", "x")
+    assert (run.outcome, run.reason, dict(run.hparams)) == (Outcome.INTERRUPTED, "left without an end", {"x": 1})
+
+
+def test_torn_and_broken_files_tell_what_they_can(tmp_path):
+    path = write(tmp_path, START, loss(0.5, 1), loss(0.25, 2))
+    whole, findings = path.read_bytes(), []
+    path.write_bytes(whole[:-1])
+    assert read_run(tmp_path, "x", findings=findings).scalars("loss").values.tolist() == [0.5]
+    assert findings == []
+    path.write_bytes(whole[:-1] + b"?" + whole[len(version_event(1.0)) :])
+    assert read_run(tmp_path, "x", findings=findings).scalars("loss").values.tolist() == [0.5, 0.5, 0.25]
+    assert [finding.reason for finding in findings] == ["a record's checksum fails"]
+
+
+def test_event_files_of_a_directory_are_one_run_in_the_order_of_their_names(tmp_path):
+    (tmp_path / "output.log").write_bytes(b"not an event file")
+    for step in (7, 2, 9, 1, 5, 3, 8, 4, 6):
+        write(tmp_path, START, loss(0.5, step)).rename(tmp_path / f"events.out.tfevents.{step}")
+    assert [file.name[-1] for file in event_files(tmp_path)] == list("123456789")
+    assert read_run(tmp_path, "x").scalars("loss").steps.tolist() == list(range(1, 10))
+
+
+def test_without_a_session_start_it_is_no_run(tmp_path):
+    assert read_run(tmp_path, "x") is None
+    write(tmp_path, loss(0.5, 1), summaries.session_end(1, 2.0))
+    assert read_run(tmp_path, "x") is None
+
+
+def test_without_a_group_the_values_name_the_trial(tmp_path):
+    write(tmp_path, summaries.session_start({"units": 16.0, "rate": float("nan")}, "", 1.0))
+    assert read_run(tmp_path, "x").trial_id == trial_id({"units": 16, "rate": "nan"})
+
+
+def test_files_by_tensorflow(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    from tensorboard.plugins.hparams import api
+
+    with tf.summary.create_file_writer(str(tmp_path)).as_default():
+        api.hparams({"units": 16, "rate": 0.1, "bias": True}, trial_id="theirs", start_time_secs=5.0)
+        for step, value in enumerate([0.5, 0.25, 0.125]):
+            tf.summary.scalar("loss", value, step=step)
+        tf.summary.text("note", "**words**", step=0)
+        tf.summary.image("image", np.zeros([1, 4, 4, 1]), step=0)
+        tf.summary.histogram("weights", np.arange(9.0), step=0)
+        tf.summary.write("count", tf.constant(7, tf.int64), step=3)
+    run = read_run(tmp_path, "x")
+    assert dict(run.hparams) == {"bias": True, "rate": 0.1, "units": 16}
+    assert (run.trial_id, run.started, run.outcome) == ("theirs", 5.0, Outcome.INTERRUPTED)
+    assert run.metrics == {"loss": 0.125, "count": 7.0}
+    assert run.scalars("loss").steps.tolist() == [0, 1, 2]
+    assert run.texts == {"note": "**words**"}
+
+
+def test_a_left_run_is_given_an_end(tmp_path):
+    run = start_run(tmp_path, hparams={"x": 1})
+    run.log({"loss": 0.5})
+    with pytest.raises(LogDirError, match=r" is being written by another process; wait for it to end$"):
+        end_left_run(run.dir, Outcome.CRASHED, "process 7 died")
+    run._writer.close()
+    end_left_run(run.dir, Outcome.CRASHED, "process 7 died", "out of memory")
+    found = read_run(run.dir, run.name)
+    assert (found.outcome, found.reason, found.metrics) == (Outcome.CRASHED, "process 7 died", {"loss": 0.5})

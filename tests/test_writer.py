@@ -1,0 +1,193 @@
+"""The writer of an event file, in real processes: what is on disk after a flush, a kill, a fork, a full disk."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hparams_lab.errors import LogDirError
+from hparams_lab.events.event_file import read_events, summary_event
+from hparams_lab.events.summaries import scalars, text
+from hparams_lab.events.writer import FLUSH_BYTES, EventFileWriter
+from hparams_lab.locks import held, is_held
+
+needs_flock = pytest.mark.skipif(os.name == "nt", reason="Windows has no flock")
+PREAMBLE = """
+import os, signal, sys, time
+from pathlib import Path
+from hparams_lab.events.summaries import scalars
+from hparams_lab.events.writer import EventFileWriter
+writer = EventFileWriter.create(Path(sys.argv[1]))
+"""
+
+
+def start(script, directory):
+    """A process of its own with a `writer` to a new file in `directory`."""
+    command = [sys.executable, "-W", "error", "-c", PREAMBLE + script, str(directory)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def steps(path, findings=None):
+    """The steps of the scalars in a file."""
+    return [event.step for event in read_events(path.read_bytes(), findings) if event.summary.value]
+
+
+def only_file(directory):
+    (path,) = directory.iterdir()
+    return path
+
+
+@pytest.fixture
+def writer(tmp_path):
+    writer = EventFileWriter.create(tmp_path, now=1.5)
+    yield writer
+    writer.close()
+
+
+def test_begins_with_the_version_and_ends_with_all_that_was_added(writer):
+    writer.add(scalars({"loss": 0.5}), step=3, now=2.5)
+    writer.close()
+    writer.close()
+    version, point = read_events(writer.path.read_bytes())
+    assert (version.file_version, version.wall_time) == ("brain.Event:2", 1.5)
+    assert (point.step, point.wall_time, point.summary.value[0].tag) == (3, 2.5, "loss")
+
+
+def test_files_are_never_shared(writer, tmp_path):
+    name, _, number = writer.path.name.rpartition(".")
+    (tmp_path / f"{name}.{int(number) + 1}").touch()
+    with pytest.raises(LogDirError, match=r"cannot be written: File exists; choose another log directory$"):
+        EventFileWriter.create(tmp_path, now=1.5)
+
+
+def test_a_directory_that_cannot_be_written(tmp_path):
+    with pytest.raises(LogDirError, match=re.escape(f"{tmp_path / 'gone'} cannot be written: No such file")):
+        EventFileWriter.create(tmp_path / "gone")
+
+
+def test_flushes_by_size(writer):
+    writer.add(text("small", "x"))
+    assert writer.path.stat().st_size == 0
+    writer.add(text("large", "x" * FLUSH_BYTES))
+    assert len(list(read_events(writer.path.read_bytes()))) == 3
+    writer.add(text("small", "x"))
+    assert len(list(read_events(writer.path.read_bytes()))) == 3
+
+
+def test_flushes_by_age(writer):
+    writer._flushed -= 2.1  # seconds ago
+    writer.add(scalars({"loss": 0.5}), step=1)
+    assert steps(writer.path) == [1]
+
+
+@needs_flock
+def test_what_was_flushed_survives_a_kill_and_the_lock_does_not(tmp_path):
+    process = start(
+        "for step in range(1, 101): writer.add(scalars({'loss': 1.0}), step)\n"
+        "writer.flush()\n"
+        "writer.add(scalars({'loss': 1.0}), 101)\n"
+        "print('flushed', flush=True); time.sleep(60)",
+        tmp_path,
+    )
+    with process:
+        assert process.stdout.readline() == "flushed\n"
+        path = only_file(tmp_path)
+        assert is_held(path)
+        with pytest.raises(LogDirError, match=r" is being written by another process; wait for it to end$"):
+            EventFileWriter.append(path)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert not is_held(path)
+    assert steps(path) == list(range(1, 101))
+
+
+@needs_flock
+def test_what_a_forked_child_logs_is_not_written_twice(tmp_path):
+    process = start(
+        "writer.add(scalars({'loss': 1.0}), 1)\n"
+        "if (child := os.fork()) == 0:\n"
+        "    writer.add(scalars({'loss': 1.0}), 2); writer.flush(); writer.close(); sys.exit()\n"
+        "os.waitpid(child, 0)\n"
+        "writer.add(scalars({'loss': 1.0}), 3); writer.close()",
+        tmp_path,
+    )
+    process.communicate()
+    findings = []
+    assert steps(only_file(tmp_path), findings) == [1, 3]
+    assert findings == []
+
+
+@needs_flock
+def test_a_full_disk_tears_no_record(tmp_path):
+    process = start(
+        "import resource\n"
+        "writer.add(scalars({'loss': 1.0}), 1); writer.flush()\n"
+        "limit = writer.path.stat().st_size + 10\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
+        "writer.add(scalars({'loss': 1.0}), 2)\n"
+        "try: writer.flush()\n"
+        "except OSError as error: print(error.strerror, writer.path.stat().st_size == limit)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "writer.add(scalars({'loss': 1.0}), 3); writer.close()",
+        tmp_path,
+    )
+    assert process.communicate()[0] == "File too large True\n"
+    findings = []
+    assert steps(only_file(tmp_path), findings) == [1, 2, 3]
+    assert findings == []
+
+
+@pytest.mark.parametrize("torn", [0, 1, 11, 12, 20, -1])
+def test_append_cuts_the_torn_tail(writer, torn):
+    writer.add(scalars({"loss": 0.5}), 1)
+    writer.close()
+    whole = writer.path.read_bytes()
+    writer.path.write_bytes(whole + summary_event(scalars({"loss": 0.5}), 2, 0.0)[:torn])
+    again = EventFileWriter.append(writer.path)
+    assert writer.path.read_bytes() == whole
+    again.add(scalars({"loss": 0.5}), 3)
+    again.close()
+    assert steps(writer.path) == [1, 3]
+
+
+@needs_flock
+def test_the_lock_is_there_from_create_or_append_to_close(writer):
+    path = writer.path
+    assert is_held(path)
+    writer.close()
+    assert not is_held(path)
+    again = EventFileWriter.append(path)
+    assert is_held(path)
+    again.close()
+    assert not is_held(path)
+
+
+@needs_flock
+def test_who_only_looks_takes_no_lock_from_the_writer(tmp_path):
+    """A reader that asks `is_held` in the instant of creation must not cost the run its lock."""
+    import fcntl
+
+    with open(tmp_path / "events.out.tfevents.1", "wb") as reading:
+        fcntl.flock(reading, fcntl.LOCK_SH)
+        process = start(
+            "fd = os.open(writer.path.parent / 'events.out.tfevents.1', os.O_RDWR)\n"
+            "print('waits', flush=True); EventFileWriter(Path(), fd); print('held', flush=True); time.sleep(60)",
+            tmp_path,
+        )
+        assert process.stdout.readline() == "waits\n"
+    with process:
+        assert process.stdout.readline() == "held\n"
+        assert is_held(Path(reading.name))
+        process.kill()
+
+
+@needs_flock
+def test_held_makes_its_file_and_lets_go(tmp_path):
+    lock = tmp_path / "new" / ".lock"
+    with held(lock):
+        assert is_held(lock)
+    assert not is_held(lock)
