@@ -82,9 +82,8 @@ class Board:
         self._log.close()
 
     def wait(self) -> None:
-        """Wait until the server ends or Ctrl-C, which is the way to stop it."""
-        with contextlib.suppress(KeyboardInterrupt):
-            self._server.wait()
+        """Wait until the server ends; Ctrl-C is the way to stop it."""
+        self._server.wait()
 
     def _address(self) -> str:
         """The address that the server prints once it listens."""

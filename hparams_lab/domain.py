@@ -14,7 +14,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +26,7 @@ from hparams_lab.experiment import Experiment
 from hparams_lab.overrides import with_overrides
 
 BUILT_IN = {"digits": "hparams_lab.domains.digits", "mnist": "hparams_lab.domains.mnist"}
-KERAS_DOMAIN = "hparams_lab.keras.domain"
+KERAS = "hparams_lab.keras"
 FRAMEWORKS = ("tensorflow", "keras", "torch", "jax", "sklearn", "xgboost", "lightgbm")
 """Imported once by the fork server where the caller has imported them, so that a run need not."""
 
@@ -42,6 +42,18 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True)
+class Description:
+    """What a domain module declares: all that is asked of it before it trains. Travels between processes."""
+
+    experiment: Experiment
+    is_keras: bool
+    takes_data: bool
+
+
+Describe = Callable[[str], Description]
+
+
+@dataclass(frozen=True, slots=True)
 class ModuleTarget:
     """The training of a domain module, loaded anew from its source in every process."""
 
@@ -53,7 +65,7 @@ class ModuleTarget:
         """The module's train function, or the fit of a Keras domain."""
         module = load_module(self.source)
         if _is_keras(module):
-            adapter = importlib.import_module(KERAS_DOMAIN)
+            adapter = importlib.import_module(f"{KERAS}.domain")
             return adapter.KerasTraining(module, data=self.data, save_model=self.save_model)  # type: ignore[no-any-return]
         train: Train = module.train
         return train
@@ -61,7 +73,7 @@ class ModuleTarget:
     @property
     def preload(self) -> tuple[str, ...]:
         """Keras, where the domain is one of it."""
-        return ("hparams_lab.keras",) if _is_keras(load_module(self.source)) else ()
+        return (f"{KERAS}.callback",) if _is_keras(load_module(self.source)) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +92,26 @@ class FunctionTarget:
         return tuple(name for name in FRAMEWORKS if name in sys.modules)
 
 
+def describe(source: str) -> Description:
+    """What the domain module declares, by importing it here. Raises DomainLoadError when it lacks a part."""
+    module = load_module(source)
+    experiment = _experiment(module, source)
+    if not _is_keras(module) and not callable(getattr(module, "train", None)):
+        raise DomainLoadError(
+            f"domain {source!r} has no train(run); define it, or build_model(hparams) and load_data() for Keras"
+        )
+    load_data = getattr(module, "load_data", None)
+    takes_data = load_data is not None and bool(inspect.signature(load_data).parameters)
+    return Description(experiment, _is_keras(module), takes_data)
+
+
 def load_domain(
-    source: str, *, settings: Sequence[str] = (), data: str | None = None, save_model: bool = False
+    source: str,
+    *,
+    settings: Sequence[str] = (),
+    data: str | None = None,
+    save_model: bool = False,
+    describe: Describe = describe,
 ) -> Domain:
     """The domain of a built-in name, a module's name, or the path of a `.py` file.
 
@@ -90,28 +120,25 @@ def load_domain(
       settings: "NAME=VALUES" each, as for `--set`.
       data: a file for the module's `load_data`.
       save_model: whether each run of a Keras domain keeps its model.
+      describe: where the module is imported; an executor's `describe` does so where the runs will be.
 
     Raises DomainLoadError when there is no such domain or it lacks a part, UsageError for settings or data that do
     not fit.
     """
-    module = load_module(source)
-    experiment = _experiment(module, source)
-    if not _is_keras(module):
-        if not callable(getattr(module, "train", None)):
-            raise DomainLoadError(
-                f"domain {source!r} has no train(run); define it, or build_model(hparams) and load_data() for Keras"
-            )
-        if save_model:
-            raise UsageError(
-                f"--save-model is for Keras domains; {source!r} has a train(run), which can save by itself"
-            )
-    if data is not None:
-        data = os.path.abspath(data)
-        _check_takes_data(module, source)
-    experiment = with_overrides(experiment, settings)
-    name = Path(source).stem if _is_path(source) else source.rpartition(".")[2]
-    identity = {"domain": source if not _is_path(source) else Path(source).name, "data": data and Path(data).name}
-    return Domain(name, experiment, ModuleTarget(_absolute(source), data, save_model), identity)
+    found = describe(source)
+    if save_model and not found.is_keras:
+        raise UsageError(f"--save-model is for Keras domains; {source!r} has a train(run), which can save by itself")
+    if data is not None and not found.takes_data:
+        raise UsageError(f"--data is for domains whose load_data(data) takes a file; {source!r} does not")
+    data = data and os.path.abspath(data)
+    experiment = with_overrides(found.experiment, settings)
+    identity = {"domain": source if not is_file(source) else Path(source).name, "data": data and Path(data).name}
+    return Domain(name_of_domain(source), experiment, ModuleTarget(_absolute(source), data, save_model), identity)
+
+
+def name_of_domain(source: str) -> str:
+    """What a domain is called: "tuning" for `tuning.py` and for `mypackage.tuning`."""
+    return Path(source).stem if is_file(source) else source.rpartition(".")[2]
 
 
 def function_domain(experiment: Experiment, train: Train) -> Domain:
@@ -123,7 +150,7 @@ def function_domain(experiment: Experiment, train: Train) -> Domain:
 def load_module(source: str) -> ModuleType:
     """Import a domain module; DomainLoadError says in one line why it cannot be."""
     try:
-        if _is_path(source):
+        if is_file(source):
             return _load_file(Path(source))
         if not all(source.split(".")):
             raise _no_domain(source)
@@ -184,19 +211,14 @@ def _experiment(module: ModuleType, source: str) -> Experiment:
     raise DomainLoadError(f"domain {source!r} {said}; define EXPERIMENT = lab.Experiment(hparams=[...], metrics=[...])")
 
 
-def _check_takes_data(module: ModuleType, source: str) -> None:
-    load_data = getattr(module, "load_data", None)
-    if load_data is None or not inspect.signature(load_data).parameters:
-        raise UsageError(f"--data is for domains whose load_data(data) takes a file; {source!r} does not")
-
-
 def _is_keras(module: ModuleType) -> bool:
     return not hasattr(module, "train") and hasattr(module, "build_model") and hasattr(module, "load_data")
 
 
-def _is_path(source: str) -> bool:
+def is_file(source: str) -> bool:
+    """Whether a domain is given as the path of a file."""
     return source.endswith(".py") or os.sep in source
 
 
 def _absolute(source: str) -> str:
-    return os.path.abspath(source) if _is_path(source) else source
+    return os.path.abspath(source) if is_file(source) else source

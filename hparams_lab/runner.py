@@ -21,8 +21,8 @@ from hparams_lab.domain import Domain, function_domain, load_domain
 from hparams_lab.errors import MissingMetricError, UsageError
 from hparams_lab.events.logdir import read
 from hparams_lab.events.reader import event_files, read_run
-from hparams_lab.executors import Executor, Job, Setup, make_executor
-from hparams_lab.executors.job import Ended, Train
+from hparams_lab.executors import Executor, Job, Setup, executor_of
+from hparams_lab.executors.job import Ended, Train, missing_metric
 from hparams_lab.experiment import Experiment
 from hparams_lab.locks import is_held
 from hparams_lab.logger import Run, end_left_run
@@ -71,18 +71,17 @@ def run_sweep(
     Raises UsageError, DomainLoadError, DataError or LogDirError before anything is trained or written, and
     MissingMetricError when the train function leaves out a declared metric.
     """
-    plan = Plan(_as_domain(domain, train), strategy, points, trials, seed)
-    events = sweep(plan, Path(logdir), make_executor(executor, workers), fresh=fresh, retry_failed=retry_failed)
     results = None
-    with _observer(observe) as tell:
-        for event in events:
+    with executor_of(executor, workers) as where, _observer(observe) as tell:
+        plan = Plan(_as_domain(domain, train, where), strategy, points, trials, seed)
+        for event in sweep(plan, Path(logdir), where, fresh=fresh, retry_failed=retry_failed):
             tell(event)
             results = event.results if isinstance(event, SweepEnded) else results
     assert results is not None
     return results
 
 
-def _as_domain(domain: Domain | Experiment | str, train: Train | None) -> Domain:
+def _as_domain(domain: Domain | Experiment | str, train: Train | None, executor: Executor) -> Domain:
     if isinstance(domain, Experiment):
         if train is None:
             raise UsageError("an Experiment needs a train function: run_sweep(experiment, train, logdir=...)")
@@ -91,7 +90,7 @@ def _as_domain(domain: Domain | Experiment | str, train: Train | None) -> Domain
         raise UsageError(
             "a domain has its own train function; give run_sweep either an Experiment and train, or a domain"
         )
-    return load_domain(domain) if isinstance(domain, str) else domain
+    return load_domain(domain, describe=executor.describe) if isinstance(domain, str) else domain
 
 
 def _observer(observe: Observer | None) -> contextlib.AbstractContextManager[Observer]:
@@ -105,7 +104,10 @@ def _observer(observe: Observer | None) -> contextlib.AbstractContextManager[Obs
 def sweep(
     plan: Plan, logdir: Path, executor: Executor, *, fresh: bool = False, retry_failed: bool = False
 ) -> Iterator[SweepEvent]:
-    """Do what is planned and not done yet, event by event. See `run_sweep` for the arguments and errors."""
+    """Do what is planned and not done yet, event by event. See `run_sweep` for the arguments and errors.
+
+    Whoever made the executor stops it, when the events are at their end or an error came.
+    """
     paths = LogDirPaths(logdir)
     began = time.monotonic()
     check_directory(paths, plan, fresh)
@@ -114,9 +116,8 @@ def sweep(
         raise UsageError("the strategy has no trial: every point of the space breaks a constraint")
     done = {} if fresh else done_runs(paths, plan.domain.experiment, retry_failed)
     state = _State(plan, paths, executor, done)
-    with _quiet_interrupts() as interrupts, contextlib.ExitStack() as stack:
+    with _quiet_interrupts() as interrupts:
         if state.has_work():
-            stack.callback(executor.stop)
             executor.start(Setup(plan.domain.target, state.bare_experiment()), state.report)
         prepare(paths, plan, fresh)
         yield SweepStarted(logdir, plan.size, tuple(done.values()), plan.domain.experiment)
@@ -189,8 +190,8 @@ class _State:
         job = self.running.pop(ended.name)
         result = self._result(job, ended.death or "its process ended without a word")
         self.results.append(TrialResult(result.trial_id, result.hparams, (result,)))
-        if result.reason.startswith(f"{MissingMetricError.__name__}: "):
-            raise MissingMetricError(result.reason.partition(": ")[2])
+        if said := missing_metric(result):
+            raise MissingMetricError(said)
         return RunEnded(result)
 
     def _result(self, job: Job, death: str) -> RunResult:

@@ -17,6 +17,7 @@ from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import declare, experiment_message
 from hparams_lab.events.logdir import load_sweep, save_sweep
 from hparams_lab.events.reader import read_run
+from hparams_lab.executors.job import missing_metric
 from hparams_lab.experiment import Experiment
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan
@@ -99,4 +100,5 @@ def done_runs(paths: LogDirPaths, experiment: Experiment, retry_failed: bool) ->
         return {}
     again = {Outcome.FAILED, Outcome.CRASHED} if retry_failed else set()
     found = (read_run(directory, paths.name_of(directory), experiment) for directory in paths.run_dirs())
-    return {run.name: run for run in found if run is not None and run.is_over and run.outcome not in again}
+    over = (run for run in found if run is not None and run.is_over)
+    return {run.name: run for run in over if run.outcome not in again and not missing_metric(run)}

@@ -70,7 +70,7 @@ def test_built_in(name):
     domain = load_domain(name, settings=["num_units=16"])
     assert (domain.name, domain.experiment.name, domain.identity["domain"]) == (name, name, name)
     assert domain.experiment.hparam("num_units").domain == lab.Discrete([16])
-    assert domain.target.preload == ("hparams_lab.keras",)
+    assert domain.target.preload == ("hparams_lab.keras.callback",)
 
 
 def test_a_keras_domain_may_save_and_take_data(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -23,7 +24,7 @@ def command(logdir: Path, port: int, open_browser: bool) -> None:
       hparams-lab board logs/digits --port 0 --open
     """
     results = read(logdir)
-    with Board(logdir, port) as board:
+    with Board(logdir, port) as board, contextlib.suppress(KeyboardInterrupt):
         click.echo(f"{len(results.trials)} trials in TensorBoard's HParams tab: {board.url}")
         click.echo("Ctrl-C stops it.")
         if open_browser:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from typing import Any
 
 import click
@@ -46,8 +47,8 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="hparams-lab")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error; may stand anywhere.")
+def cli() -> None:
     """Tune hyperparameters and see every result in TensorBoard's HParams tab.
 
     \b
@@ -61,12 +62,13 @@ def cli(debug: bool) -> None:
 
 def main(args: list[str] | None = None) -> Any:
     """Run the command line and exit."""
-    arguments = sys.argv[1:] if args is None else args
+    given = sys.argv[1:] if args is None else args
+    arguments = [argument for argument in given if argument != "--debug"]
     try:
         sys.exit(cli.main(args=arguments, prog_name="hparams-lab", standalone_mode=False) or 0)
     except HParamsLabError as error:
-        if "--debug" in arguments:
-            raise
+        if arguments != given:
+            traceback.print_exc()
         _fail(" ".join(str(error).split()), 2)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()

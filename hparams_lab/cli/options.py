@@ -5,17 +5,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
-from hparams_lab.domain import load_domain
+from hparams_lab.domain import Describe, load_domain, name_of_domain
 from hparams_lab.plan import Plan
 from hparams_lab.strategies import NAMES as STRATEGIES
 
+PlanBy: TypeAlias = Callable[[Describe], Plan]
+
 
 def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """DOMAIN and the options that make a `Plan`; the command gets `plan` and `logdir`."""
+    """DOMAIN and the options that make a plan.
+
+    The command gets `logdir`, and `plan_by`, which makes the `Plan` with a way to describe the domain.
+    """
 
     @click.argument("domain")
     @click.option("--logdir", type=click.Path(path_type=Path), help="The sweep's directory.  [default: logs/DOMAIN]")
@@ -47,8 +52,12 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
         data: str | None,
         **more: Any,
     ) -> Any:
-        loaded = load_domain(domain, settings=settings, data=data, save_model=more.pop("save_model", False))
-        plan = Plan(loaded, strategy, points, trials, seed)
-        return command(plan=plan, logdir=logdir or Path("logs") / loaded.name, **more)
+        save_model = more.pop("save_model", False)
+
+        def plan_by(describe: Describe) -> Plan:
+            loaded = load_domain(domain, settings=settings, data=data, save_model=save_model, describe=describe)
+            return Plan(loaded, strategy, points, trials, seed)
+
+        return command(plan_by=plan_by, logdir=logdir or Path("logs") / name_of_domain(domain), **more)
 
     return wrapped

@@ -11,7 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from hparams_lab.cli.options import sweep_options
+from hparams_lab.cli.options import PlanBy, sweep_options
+from hparams_lab.domain import describe
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.logdir import read
 from hparams_lab.executors import default_workers
@@ -27,9 +28,13 @@ SHOWN = 3
 
 @click.command(short_help="Show what a sweep would do, without doing it.")
 @sweep_options
-@click.option("--workers", type=int, help="Runs at the same time, for the estimate.  [default: the number of cores]")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Runs at the same time.  [default: the number of cores]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def command(plan: Plan, logdir: Path, workers: int | None, as_json: bool) -> None:
+def command(plan_by: PlanBy, logdir: Path, workers: int | None, as_json: bool) -> None:
     """Show the number of trials and runs of a sweep, its first and last trials, and how long it will take.
 
     The time is known once a run of it is in the log directory.
@@ -40,6 +45,7 @@ def command(plan: Plan, logdir: Path, workers: int | None, as_json: bool) -> Non
       hparams-lab plan mnist --points 5
       hparams-lab plan mymodel.py --strategy random --trials 20
     """
+    plan = plan_by(describe)
     first = list(itertools.islice(plan.suggestions([]), SHOWN))
     total = plan.size
     last = _last(plan, total, len(first))

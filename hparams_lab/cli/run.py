@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from hparams_lab.cli.options import sweep_options
+from hparams_lab.cli.options import PlanBy, sweep_options
 from hparams_lab.executors import NAMES as EXECUTORS
-from hparams_lab.executors import make_executor
+from hparams_lab.executors import executor_of
 from hparams_lab.plan import Plan
 from hparams_lab.progress import in_words, metrics_in_words, progress
 from hparams_lab.results import Outcome
@@ -29,7 +29,7 @@ BROKEN = (Outcome.FAILED, Outcome.CRASHED)
 @click.option("--retry-failed", is_flag=True, help="Run the failed and crashed runs again.")
 @click.option("--json", "as_json", is_flag=True, help="Print each event as a line of JSON.")
 def command(
-    plan: Plan,
+    plan_by: PlanBy,
     logdir: Path,
     workers: int | None,
     executor: str | None,
@@ -53,8 +53,9 @@ def command(
       hparams-lab run mymodel.py --set units=8,16 --logdir logs/first
     """
     ended = None
-    with progress(as_json) as tell:
-        for event in sweep(plan, logdir, make_executor(executor, workers), fresh=fresh, retry_failed=retry_failed):
+    with executor_of(executor, workers) as where, progress(as_json) as tell:
+        plan = plan_by(where.describe)
+        for event in sweep(plan, logdir, where, fresh=fresh, retry_failed=retry_failed):
             tell(event)
             ended = event if isinstance(event, SweepEnded) else ended
     assert ended is not None

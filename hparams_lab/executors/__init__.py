@@ -4,6 +4,7 @@ An executor takes jobs (one run each) and gives back how each ended. The job log
 channel, owned by the executor, it reports (step, metrics) while it goes on. What a run achieved is not said here: it is
 read from its files.
 
+    executor.describe(source)          what a domain module declares, imported where the runs will be
     executor.start(setup, on_report)   get ready; raise what keeps any run from starting
     executor.submit(job)               begin a job; at most `slots` at once
     executor.wait(seconds)             the jobs that ended; reports go to `on_report` meanwhile
@@ -12,23 +13,30 @@ read from its files.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 from hparams_lab.errors import UsageError
 from hparams_lab.executors.job import Ended, Job, Setup
 
+if TYPE_CHECKING:
+    from hparams_lab.domain import Description
+
 OnReport = Callable[[str, int, Mapping[str, float]], None]
 NAMES = ("process", "inline")
 
-__all__ = ["NAMES", "Ended", "Executor", "Job", "OnReport", "Setup", "make_executor"]
+__all__ = ["NAMES", "Ended", "Executor", "Job", "OnReport", "Setup", "executor_of", "make_executor"]
 
 
 class Executor(Protocol):
     """Where runs are trained."""
 
     slots: int
+
+    def describe(self, source: str) -> Description:
+        """What a domain module declares, imported where the runs will be. Raises DomainLoadError."""
 
     def start(self, setup: Setup, on_report: OnReport) -> None:
         """Get ready. Raises what keeps any run from starting: a domain that does not load, data that are missing."""
@@ -48,6 +56,16 @@ def default_workers() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def executor_of(name: str | None = None, workers: int | None = None) -> Iterator[Executor]:
+    """`make_executor`, stopped at the end whatever happens."""
+    executor = make_executor(name, workers)
+    try:
+        yield executor
+    finally:
+        executor.stop()
 
 
 def make_executor(name: str | None = None, workers: int | None = None) -> Executor:

@@ -3,8 +3,11 @@
 It imports what the runs need once, runs no operation of a framework (a fork after one may hang), and then forks a
 process per job. Messages on the control socket FD:
 
-    in   (sys.path, modules to import), then the pickled Setup
-    out  None when runs can train, else the error
+    in   sys.path
+    in   ("describe", source)
+    out  (the pickled Description, None), or (None, error)
+    in   ("start", the pickled Setup)
+    out  (None, None) when runs can train, else (None, error)
     in   ("run", Job) followed by the file descriptor of the run's pipe
     out  (name, exit status)
 
@@ -28,6 +31,9 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle
 
+import cloudpickle
+
+from hparams_lab.domain import describe, is_file, load_module
 from hparams_lab.errors import DomainLoadError, HParamsLabError
 from hparams_lab.executors.job import Job, Setup, Train, check, perform
 from hparams_lab.paths import OUTPUT_LOG
@@ -38,30 +44,46 @@ REPORT_SECONDS = 0.1
 def main(fd: int) -> None:
     """Serve the control socket until its other end closes."""
     control = Connection(fd)
-    paths, preload = control.recv()
-    sys.path[:] = paths
+    with contextlib.suppress(EOFError):
+        sys.path[:] = control.recv()
+        while True:
+            word, about = control.recv()
+            try:
+                if word == "start":
+                    setup, train = _get_ready(about)
+                    break
+                control.send((_described(about), None))
+            except HParamsLabError as error:
+                control.send((None, error))
+        control.send((None, None))
+        _Server(control, setup, train).serve()
+
+
+def _described(source: str) -> bytes:
+    """The description of a domain module, pickled; the functions of a file by value, since nobody can import it."""
+    found = describe(source)
+    module = load_module(source)
+    if is_file(source):
+        cloudpickle.register_pickle_by_value(module)
+    pickled: bytes = cloudpickle.dumps(found)
+    return pickled
+
+
+def _get_ready(pickled: bytes) -> tuple[Setup, Train]:
+    """Load the train function, see that it can train, and import the framework: the slowest last."""
     try:
-        setup, train = _load(control.recv_bytes(), preload)
+        setup: Setup = pickle.loads(pickled)
+        train = setup.target.load()
         if _check_in_a_child(train):
             check(train)
-    except HParamsLabError as error:
-        control.send(error)
-        return
-    control.send(None)
-    _Server(control, setup, train).serve()
-
-
-def _load(pickled: bytes, preload: tuple[str, ...]) -> tuple[Setup, Train]:
-    try:
-        for module in preload:
+        for module in setup.target.preload:
             importlib.import_module(module)
-        setup: Setup = pickle.loads(pickled)
-        return setup, setup.target.load()
     except HParamsLabError:
         raise
     except Exception as error:
         traceback.print_exc()
         raise DomainLoadError(f"the train function could not be loaded in another process: {error!r}") from None
+    return setup, train
 
 
 def _check_in_a_child(train: Train) -> bool:

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from hparams_lab.domain import Description, describe
 from hparams_lab.executors import OnReport
 from hparams_lab.executors.job import Ended, Job, Setup, Train, check, perform
 from hparams_lab.paths import OUTPUT_LOG
@@ -21,6 +22,10 @@ class InlineExecutor:
 
     def __init__(self) -> None:
         self._jobs: list[Job] = []
+
+    def describe(self, source: str) -> Description:
+        """What a domain module declares."""
+        return describe(source)
 
     def start(self, setup: Setup, on_report: OnReport) -> None:
         """Load the train function and check that it can train."""

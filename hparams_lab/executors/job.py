@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from hparams_lab.errors import MissingMetricError
 from hparams_lab.experiment import Experiment
 from hparams_lab.logger import Report, Run, outcome_of
-from hparams_lab.results import Outcome
+from hparams_lab.results import Outcome, RunResult
 from hparams_lab.trial import RunSpec
 
 Train = Callable[[Run], Mapping[str, Any] | None]
@@ -96,6 +96,12 @@ def perform(train: Train, setup: Setup, job: Job, report: Report | None = None) 
         run.finish({}, outcome, reason, details)
         if outcome is Outcome.INTERRUPTED:
             raise
+
+
+def missing_metric(result: RunResult) -> str:
+    """What `MissingMetricError` said, if it ended the run; empty otherwise. Once `train` is mended it is run again."""
+    kind, _, said = result.reason.partition(": ")
+    return said if kind == MissingMetricError.__name__ else ""
 
 
 def seed_everything(seed: int) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from multiprocessing.reduction import send_handle
 
 import cloudpickle
 
+from hparams_lab.domain import Description
 from hparams_lab.errors import ExecutorError, UsageError
 from hparams_lab.executors import OnReport, default_workers
 from hparams_lab.executors.job import Ended, Job, Setup
@@ -48,8 +50,12 @@ class ProcessExecutor:
         self._pids: dict[str, int] = {}
         self._server: subprocess.Popen[bytes] | None = None
 
+    def describe(self, source: str) -> Description:
+        """What a domain module declares, imported in the server and not here: the runner stays small."""
+        return pickle.loads(self._ask("describe", source))  # type: ignore[no-any-return]
+
     def start(self, setup: Setup, on_report: OnReport) -> None:
-        """Start the server, which imports what the runs need, and have it check that they can train."""
+        """Have the server import what the runs need, and check that they can train."""
         self._on_report = on_report
         try:
             self._setup = cloudpickle.dumps(setup)
@@ -57,12 +63,12 @@ class ProcessExecutor:
             raise UsageError(
                 f"train cannot be sent to another process ({error}); give it less to carry, or use executor='inline'"
             ) from None
-        self._start_server(setup.target.preload)
+        self._ask("start", self._setup)
 
     def submit(self, job: Job) -> None:
         """Have the server fork a process for the job."""
-        if self._server is None:
-            self._start_server(())
+        if self._server is None:  # it died, and took its runs along; the next ones get another
+            self._ask("start", self._setup)
         ours, theirs = Pipe()
         try:
             self._control.send(("run", job))
@@ -101,7 +107,7 @@ class ProcessExecutor:
             pipe.close()
         self._running.clear()
 
-    def _start_server(self, preload: tuple[str, ...]) -> None:
+    def _start_server(self) -> None:
         ours, theirs = socket.socketpair()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
         with theirs:
@@ -115,20 +121,21 @@ class ProcessExecutor:
                 start_new_session=True,  # a Ctrl-C at the terminal is the runner's to handle
             )
         self._control: Connection = Connection(ours.detach())
-        self._control.send((sys.path, preload))
-        self._control.send_bytes(self._setup)
-        self._hear_ready()
+        self._control.send(sys.path)
 
     def _environment(self) -> dict[str, str]:
         threads = str(max(1, default_workers() // self.slots))
         return {**dict.fromkeys(_THREADS, threads), "TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
 
-    def _hear_ready(self) -> None:
-        """Wait for the server's word that runs can train; raise what it says otherwise."""
+    def _ask(self, word: str, about: str | bytes) -> bytes:
+        """The server's answer; raise the error that it answers instead, and stop it when it cannot go on."""
+        if self._server is None:
+            self._start_server()
         try:
+            self._control.send((word, about))
             if not self._control.poll(STARTUP_SECONDS):
                 raise EOFError
-            error = self._control.recv()
+            answer, error = self._control.recv()
         except (EOFError, OSError):
             log = self._log_tail()
             self.stop()
@@ -136,6 +143,7 @@ class ProcessExecutor:
         if error is not None:
             self.stop()
             raise error
+        return answer  # type: ignore[no-any-return]
 
     def _log_tail(self) -> str:
         self._log.seek(0)

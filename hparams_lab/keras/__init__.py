@@ -1,22 +1,22 @@
 """Keras: `RunCallback` for any `model.fit`, and the training of Keras domains.
 
-Needs Keras 3 on any backend; nothing here imports TensorFlow when the backend is another.
+Needs Keras 3 on any backend; nothing here imports TensorFlow when the backend is another. Keras itself is imported when
+`RunCallback` is asked for, so that what needs no Keras yet (reading a domain's data) does not wait for it.
 """
 
 from __future__ import annotations
 
-from hparams_lab.errors import MissingExtraError
+from typing import TYPE_CHECKING, Any
 
-try:
-    import keras as _keras
-except ModuleNotFoundError as error:
-    if error.name not in ("keras", "tensorflow", "jax", "torch"):
-        raise
-    raise MissingExtraError.of(f"Keras (or its backend, {error.name})", "tensorflow") from error
-
-from hparams_lab.keras.callback import RunCallback
-
-if int(_keras.__version__.partition(".")[0]) < 3:
-    raise MissingExtraError.of(f"Keras 3 (here is {_keras.__version__}, which is too old)", "tensorflow")
+if TYPE_CHECKING:
+    from hparams_lab.keras.callback import RunCallback as RunCallback
 
 __all__ = ["RunCallback"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "RunCallback":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from hparams_lab.keras.callback import RunCallback
+
+    return RunCallback

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-
+from hparams_lab.errors import MissingExtraError
 from hparams_lab.logger import Run
+
+try:
+    import keras
+except ModuleNotFoundError as error:
+    if error.name not in ("keras", "tensorflow", "jax", "torch"):
+        raise
+    raise MissingExtraError.of(f"Keras (or its backend, {error.name})", "tensorflow") from error
+
+if int(keras.__version__.partition(".")[0]) < 3:
+    raise MissingExtraError.of(f"Keras 3 (here is {keras.__version__}, which is too old)", "tensorflow")
 
 
 class RunCallback(keras.callbacks.Callback):
