@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from hparams_lab.experiment import Metric as Metric
     from hparams_lab.hparam import HParam as HParam
     from hparams_lab.logger import Run as Run
-    from hparams_lab.logger import start_run as start_run
     from hparams_lab.results import Results as Results
     from hparams_lab.results import RunResult as RunResult
     from hparams_lab.results import Scalars as Scalars
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from hparams_lab.space import Discrete as Discrete
     from hparams_lab.space import IntInterval as IntInterval
     from hparams_lab.space import RealInterval as RealInterval
+    from hparams_lab.start import start_run as start_run
 
 __version__ = "0.1.0"
 
@@ -45,7 +45,7 @@ _HOMES = {
     "TrialResult": "results",
     "read": "events.logdir",
     "run_sweep": "runner",
-    "start_run": "logger",
+    "start_run": "start",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -1,38 +1,37 @@
-"""`Run` and `start_run`: one training's hparams, metrics and outcome, in an event file of its own.
+"""`Run`: one training's hparams, metrics and outcome, in an event file of its own. Made by `start_run`.
 
-    with lab.start_run("logs/mine", hparams={"units": 32, "lr": 0.01}) as run:
-        run.log({"loss": 0.3}, step=1)
-
-Leaving the block normally is SUCCESS, by an exception FAILURE (the error kept as text), by interruption UNKNOWN.
-TensorBoard keeps the first session end that it sees, so it is written once, at the end.
+TensorBoard keeps the first session end that it sees, so it is written once, at the end. What is logged is buffered,
+encoded and written in the background (`events/event_log.py`); `flush` hands it to the system, `finish` to the disk.
 """
 
 from __future__ import annotations
 
+import atexit
 import math
-import os
-import shutil
+import sys
 import time
 import traceback
+import warnings
+import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hparams_lab.errors import HParamValueError, LogDirError, Pruned, UsageError
-from hparams_lab.events import summaries
-from hparams_lab.events.declaration import declare, experiment_message, joined_by, observed_message, stored_in
-from hparams_lab.events.logdir import save_sweep
+from hparams_lab.errors import LogDirError, Pruned, UsageError
+from hparams_lab.events import media, summaries
+from hparams_lab.events.event_file import summary_event
+from hparams_lab.events.event_log import EventLog, Signature, WhenFull
 from hparams_lab.events.reader import OUTCOME_TAG, event_files
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.experiment import Experiment
-from hparams_lab.hparam import name_of
-from hparams_lab.paths import EXPERIMENT, LogDirPaths
 from hparams_lab.results import Outcome
 from hparams_lab.trial import HParams
-from hparams_lab.values import Value, checked, trial_id, unwrap
+from hparams_lab.values import LARGEST_SCALAR, Value, as_float, checked_step, checked_tag, short, trial_id
 
 Report = Callable[[int, Mapping[str, float]], None]
+Stored = Mapping[str, "bool | float | str"]
 
 _STATUS = {
     Outcome.COMPLETED: summaries.SUCCESS,
@@ -42,7 +41,10 @@ _STATUS = {
 
 
 class Run:
-    """One run, being logged. Made by `start_run`, or by the runner for a train function.
+    """One run, being logged. A context manager; without one, call `finish`.
+
+    Leaving the block normally is SUCCESS, by an exception FAILURE (the error kept as text), by interruption UNKNOWN.
+    Threads may log at once. After a fork the run is the parent's.
 
     Attributes:
       dir: the run's directory.
@@ -50,6 +52,7 @@ class Run:
       hparams: its values, by name or by `HParam`.
       trial_id: the trial that it is a run of.
       seed: what its random numbers were seeded with; None outside of a sweep.
+      summary: values by tag that the tab shows in the end, such as the best of a curve; yours to fill.
     """
 
     def __init__(
@@ -61,8 +64,11 @@ class Run:
         trial: str | None = None,
         experiment: Experiment | None = None,
         seed: int | None = None,
-        stored: Mapping[str, bool | float | str] | None = None,
+        stored: Stored | None = None,
         report: Report | None = None,
+        reopened: tuple[EventFileWriter, int] | None = None,
+        when_full: WhenFull = "block",
+        fsync: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.dir = directory
@@ -70,15 +76,24 @@ class Run:
         self.hparams = hparams
         self.trial_id = trial or trial_id(hparams)
         self.seed = seed
+        self.summary: dict[str, Any] = {}
         self._experiment = experiment
         self._report = report
-        self._clock = clock
-        self._step = 0
-        self._last: dict[str, tuple[int, float]] = {}
-        now = clock()
-        self._writer: EventFileWriter | None = EventFileWriter.create(directory, now)
-        self._writer.add(summaries.session_start(stored or _stored(hparams, experiment), self.trial_id, now), now=now)
-        self._writer.flush()
+        self._fsync = fsync
+        self._over = False
+        self._status: tuple[Outcome, str] | None = None
+        writer, self._step = reopened or (EventFileWriter.create(directory, clock()), -1)
+        self._events = EventLog(writer, when_full, wall=clock)
+        self._signatures, self._now = self._events.signatures, self._events.clock
+        self._events.on_steps_back(partial(_warn_of_steps_back, name))
+        self._began = self._now()
+        self._at_finish: list[Callable[[], Any]] = []
+        if reopened is None:
+            now = self._events.wall_time()
+            start = summaries.session_start(stored or stored_values(hparams, experiment), self.trial_id, now)
+            self._events.add(summary_event(start, 0, now))
+            self._events.drain()
+        _unfinished.add(self)
 
     def log(self, metrics: Mapping[str, Any] | str, value: Any = None, step: int | None = None) -> None:
         """Log scalars: `log({"loss": 0.3}, step=1)` or `log("loss", 0.3, step=1)`.
@@ -87,40 +102,119 @@ class Run:
           metrics: values by tag, or one tag. A value is a number, a bool, a 0-d array or tensor; NaN and infinities
             are logged as they are.
           value: the value of a single tag. With a mapping, a step may stand here: `log({...}, 1)`.
-          step: 0 to 2**31-1; one more than the last when left out.
+          step: 0 to 2**31-1; one more than the last when left out, from 0.
 
-        Raises UsageError for a value that is not a number, a step out of range, or a run that is over.
+        Raises UsageError for a value that is not a number, a step out of range, or a run that is over; LogDirError
+        when what was logged before could not be written.
         """
-        if isinstance(metrics, str):
-            metrics = {metrics: value}
-        elif step is None:
-            step = value
-        writer = self._open_writer()
-        step = checked_step(self._step + 1 if step is None else step)
-        values = {checked_tag(tag): as_float(tag, value) for tag, value in metrics.items()}
-        writer.add(summaries.scalars(values), step, self._clock())
+        try:
+            values: Any
+            if type(metrics) is str:
+                tags, values = (metrics,), (value,)
+            else:
+                tags, values = (*metrics,), metrics.values()  # type: ignore[union-attr]
+                step = value if step is None else step
+            if step is None:
+                step = self._step + 1
+            elif step < 0:
+                raise KeyError
+            signature = self._signatures[tags]
+            signature[1](signature[0](step, self._now(), *values))  # append(pack(...))
+        except Exception:  # something to look at: new tags, other types, a run that is over, a full disk
+            signature, step = self._log_with_care(metrics, value, step)
         self._step = step
-        self._last.update((tag, (step, value)) for tag, value in values.items())
+        if len(signature[2]) > signature[3]:
+            self._events.overflow(signature)
         if self._report is not None:
-            self._report(step, values)
+            self._report(step, {tag: float(value) for tag, value in zip(tags, values, strict=True)})
 
-    def text(self, tag: str, markdown: str, step: int = 0) -> None:
-        """Log a text, shown as Markdown in TensorBoard's Text tab."""
-        self._open_writer().add(summaries.text(checked_tag(tag), markdown), checked_step(step), self._clock())
+    def log_columns(self, columns: Mapping[str, Any], steps: Any = None) -> None:
+        """Log whole curves at once: `log_columns({"loss": losses}, steps=range(1000))`.
+
+        Args:
+          columns: an array of numbers by tag, each of shape (n,).
+          steps: n whole numbers from 0 to 2**31-1; those after the last step when left out.
+
+        Raises UsageError for arrays that are not numbers, of other shapes or lengths, or steps out of range.
+        """
+        self._check_open()
+        arrays = {checked_tag(tag): media.checked_column(tag, values) for tag, values in columns.items()}
+        count = len(next(iter(arrays.values()), ()))
+        begin = self._step + 1
+        checked = media.checked_steps(range(begin, begin + count) if steps is None else steps)
+        for tag, values in arrays.items():
+            if len(values) != len(checked):
+                raise UsageError(f"metric {tag!r} has {len(values)} values for {len(checked)} steps; give one each")
+        if count:
+            for tag, values in arrays.items():
+                self._events.add_columns(tag, checked, values)
+            self._step = int(checked[-1])
+
+    def text(self, tag: str, markdown: str, step: int | None = None) -> None:
+        """Log a text, shown as Markdown in TensorBoard's Text tab. `step` is the last one when left out."""
+        self._add(summaries.text(checked_tag(tag), str(markdown)), step)
+
+    def image(self, tag: str, image: Any, step: int | None = None) -> None:
+        """Log an image, shown in TensorBoard's Images tab.
+
+        Args:
+          tag: its name.
+          image: an array of shape (height, width) or (height, width, 1, 3 or 4): uint8, or floats in [0, 1].
+          step: the last one when left out.
+
+        Raises UsageError for another shape or type, or floats outside of [0, 1].
+        """
+        self._add(media.image(checked_tag(tag), image), step)
+
+    def figure(self, tag: str, figure: Any, step: int | None = None, close: bool = True) -> None:
+        """Log a Matplotlib figure as an image, and by default close it."""
+        self._add(media.figure(checked_tag(tag), figure, close), step)
+
+    def histogram(self, tag: str, values: Any, step: int | None = None, bins: int = 30) -> None:
+        """Log the distribution of an array of any shape, shown in TensorBoard's Histograms and Distributions tabs."""
+        self._add(media.histogram(checked_tag(tag), values, bins), step)
+
+    def text_later(self, tag: str, make: Callable[[], str]) -> None:
+        """Log the text that `make` returns, called in the background: for what takes its time to find out."""
+        wall_time = self._events.wall_time
+        self._events.later(lambda: summary_event(summaries.text(tag, make()), 0, wall_time()))
+
+    def log_aside(self, metrics: Mapping[str, float]) -> None:
+        """Log scalars by the clock: the step is the whole seconds since the run began. `log` counts as before."""
+        signature = self._signatures.get((*metrics,)) or self._events.signature((*metrics,))
+        now = self._now()
+        signature.append(signature.pack(int(now - self._began), now, *metrics.values()))
+
+    def at_finish(self, call: Callable[[], Any]) -> None:
+        """Call it when the run is finished, before its end is written."""
+        self._at_finish.append(call)
+
+    def set_status(self, outcome: Outcome | str, reason: str = "") -> None:
+        """Say how the run will have ended, whatever `finish` would find: "completed", "failed", "pruned", ..."""
+        self._check_open()
+        self._status = (_outcome_named(outcome), " ".join(reason.split()))
 
     def flush(self) -> None:
         """Hand what was logged to the operating system, where it survives the end of this process."""
-        self._open_writer().flush()
+        self._check_open()
+        self._events.drain()
+        self._raise_write_error()
 
     @property
     def metrics(self) -> dict[str, float]:
         """The last value of every tag."""
-        return {tag: value for tag, (_, value) in self._last.items()}
+        self._events.drain()
+        return {tag: value for tag, (_, value) in self._events.last.items()}
+
+    @property
+    def dropped(self) -> int:
+        """How many calls of `log` were dropped because the file could not keep up (with `when_full="drop"`)."""
+        return self._events.dropped
 
     @property
     def is_over(self) -> bool:
         """Whether the run was finished."""
-        return self._writer is None
+        return self._over
 
     def finish(
         self,
@@ -132,19 +226,32 @@ class Run:
         """End the run: its final metrics last, then its outcome, then wait for the disk. A second call does nothing.
 
         Args:
-          metrics: final values, written where they are not the last logged ones already.
+          metrics: final values, written (with `summary`) where they are not the last logged ones already.
           outcome: how it ended. A completed run whose objective is not finite is recorded as diverged.
           reason: why it did not complete, in one line; details: more of it, such as a traceback.
+
+        Raises LogDirError when the file cannot be written, the run still open.
         """
-        if self._writer is None:
+        if self._over or self._events.abandoned:
             return
-        self._log_final({checked_tag(tag): as_float(tag, value) for tag, value in (metrics or {}).items()})
-        outcome = Outcome(outcome)
+        outcome = _outcome_named(outcome)
+        while self._at_finish:
+            self._at_finish.pop()()
+        final = {checked_tag(tag): as_float(tag, value) for tag, value in {**self.summary, **(metrics or {})}.items()}
+        self._log_final(final)
+        if outcome is Outcome.COMPLETED and self._status:
+            outcome, reason = self._status
         if outcome is Outcome.COMPLETED and (broken := self._divergence()):
             outcome, reason = Outcome.DIVERGED, broken
-        now = self._clock()
-        end_session(self._writer, outcome, reason, details, now)
-        self._writer = None
+        now = self._events.wall_time()
+        records = [summary_event(summary, 0, now) for summary in ending(outcome, reason, details, now)]
+        self._events.add(b"".join(records))
+        try:
+            self._events.close(self._fsync)
+        except OSError as error:
+            raise self._write_error(error) from None
+        self._over = True
+        _unfinished.discard(self)
 
     def __enter__(self) -> Run:
         return self
@@ -155,86 +262,86 @@ class Run:
         outcome, reason, details = outcome_of(error)
         self.finish(None, outcome, reason, details)
 
+    def __del__(self) -> None:
+        if not getattr(self, "_over", True):
+            self.finish(None, *outcome_of(sys.exc_info()[1]))
+
     def __repr__(self) -> str:
         return f"<Run {self.name!r} in {str(self.dir)!r}>"
 
+    def _log_with_care(self, metrics: Any, value: Any, step: Any) -> tuple[Signature, int]:
+        """`log` with every check: the rows that were appended to, and the step."""
+        self._check_open()
+        if not isinstance(metrics, (str, Mapping)):
+            raise UsageError(f"log() got {short(metrics)}; wanted a mapping of values by name, or a name and a value")
+        step = checked_step(self._step + 1 if step is None else step)
+        mapping = {metrics: value} if isinstance(metrics, str) else metrics
+        values = {checked_tag(tag): as_float(tag, value) for tag, value in mapping.items()}
+        signature = self._events.signature((*values,))
+        signature.append(signature.pack(step, self._now(), *values.values()))
+        return signature, step
+
+    def _add(self, summary: Any, step: int | None) -> None:
+        self._check_open()
+        step = max(self._step, 0) if step is None else checked_step(step)
+        self._events.add(summary_event(summary, step, self._events.wall_time()))
+
     def _log_final(self, metrics: Mapping[str, float]) -> None:
         """Write the values that are not the last ones yet, at the last step: the tab shows a metric's last point."""
-        new = {tag: value for tag, value in metrics.items() if self._last.get(tag) != (self._step, value)}
+        self._events.drain()
+        last = self._events.last
+        step = max([self._step, 0, *(last[tag][0] for tag in metrics if tag in last)])
+        new = {tag: value for tag, value in metrics.items() if last.get(tag) != (step, value)}
         if new:
-            self.log(new, step=self._step)
+            self._report = None
+            self.log(new, step=step)
+            self._events.drain()
 
     def _divergence(self) -> str:
         """Why the run's objective does not count; empty when it does."""
         if self._experiment is None:
             return ""
-        value = self.metrics.get(self._experiment.objective, math.nan)
-        return "" if math.isfinite(value) else f"the objective {self._experiment.objective!r} is {value}"
+        tag = self._experiment.objective
+        _, value = self._events.last.get(tag, (0, math.nan))
+        return "" if math.isfinite(value) and abs(value) <= LARGEST_SCALAR else f"the objective {tag!r} is {value}"
 
-    def _open_writer(self) -> EventFileWriter:
-        if self._writer is None:
+    def _check_open(self) -> None:
+        """Raise what keeps the run from being logged to."""
+        if self._events.abandoned:
+            raise UsageError(
+                f"run {self.name!r} belongs to the process that started it; after a fork, start a run of its own"
+            )
+        if self._over:
             raise UsageError(f"run {self.name!r} is finished; log before run.finish() or the end of its with block")
-        return self._writer
+        self._raise_write_error()
+
+    def _raise_write_error(self) -> None:
+        error = self._events.error()
+        if error is not None:
+            raise self._write_error(error)
+
+    def _write_error(self, error: OSError) -> LogDirError:
+        return LogDirError(
+            f"{self._events.path} cannot be written: {error.strerror}; what was logged is kept and tried again"
+        )
 
 
-class _DeclaringRun(Run):
-    """A run outside of a sweep, which sees to it that its directory's experiment names what it logged."""
-
-    def __init__(
-        self, paths: LogDirPaths, name: str, hparams: HParams, experiment: Experiment | None, **more: Any
-    ) -> None:
-        super().__init__(paths.run(name), name, hparams, experiment=experiment, **more)
-        self._paths = paths
-
-    def finish(self, *args: Any, **kwargs: Any) -> None:
-        """As `Run.finish`; then the tags that nobody declared become columns."""
-        was_over = self.is_over
-        super().finish(*args, **kwargs)
-        if not was_over and self._experiment is None:
-            declare(self._paths, observed_message({}, self.metrics))
+def _warn_of_steps_back(run: str, tag: str) -> None:
+    warnings.warn(
+        f"run {run!r}: the steps of {tag!r} go back; all points are kept, but TensorBoard's default loader "
+        "drops earlier ones with a larger step",
+        stacklevel=2,
+    )
 
 
-def start_run(
-    logdir: str | os.PathLike[str],
-    *,
-    hparams: Mapping[Any, Any],
-    name: str | None = None,
-    experiment: Experiment | None = None,
-    trial_id: str | None = None,
-) -> Run:
-    """Start a run in a log directory, in any training loop.
-
-    Args:
-      logdir: the log directory; made when it is not there.
-      hparams: values by name or `HParam`. With an experiment they are checked against their domains.
-      name: the run's directory below `logdir`; the next free `run-0000` when left out.
-      experiment: what is tuned and measured. Without one, the directory's experiment is the union of what its runs
-        had and logged.
-      trial_id: runs of the same trial share it; the hash of the values when left out.
-
-    Raises HParamValueError for values that do not fit, LogDirError for a directory or name that cannot be used.
-    """
-    values = experiment.check(hparams) if experiment else _checked(hparams)
-    paths = LogDirPaths(Path(logdir))
-    name = _make_run_dir(paths, name)
-    try:
-        stored = _declare(paths, values, experiment)
-        return _DeclaringRun(paths, name, HParams(values), experiment, trial=trial_id, stored=stored)
-    except BaseException:
-        shutil.rmtree(paths.run(name))
-        raise
+_unfinished: weakref.WeakSet[Run] = weakref.WeakSet()
 
 
-def _declare(
-    paths: LogDirPaths, values: Mapping[str, Value], experiment: Experiment | None
-) -> dict[str, bool | float | str]:
-    """See to it that the directory's experiment has columns for the values; the values as those hold them."""
-    if experiment is None:
-        return stored_in(declare(paths, observed_message(values, ()), combine=joined_by(values)), values)
-    declare(paths, experiment_message(experiment))
-    if not paths.sweep_json.exists():
-        save_sweep(paths, {"experiment": experiment.to_json()})
-    return _stored(values, experiment)
+@atexit.register
+def _finish_forgotten() -> None:
+    """Give an end to the runs that nobody finished: failed when the program ends by an error, completed otherwise."""
+    for run in list(_unfinished):
+        run.finish(None, *outcome_of(getattr(sys, "last_value", None)))
 
 
 def outcome_of(error: BaseException | None) -> tuple[Outcome, str, str]:
@@ -249,99 +356,34 @@ def outcome_of(error: BaseException | None) -> tuple[Outcome, str, str]:
     return Outcome.FAILED, reason, "".join(traceback.format_exception(error))
 
 
-def end_session(writer: EventFileWriter, outcome: Outcome, reason: str, details: str, now: float) -> None:
-    """Write the outcome in words where the status says too little, then the session end, and close."""
-    if outcome is not Outcome.COMPLETED:
-        fenced = f"\n\n```\n{details}\n```\n" if details else ""
-        writer.add(summaries.text(OUTCOME_TAG, f"{outcome}: {reason}{fenced}"), now=now)
-    writer.add(summaries.session_end(_STATUS.get(outcome, summaries.FAILURE), now), now=now)
-    writer.close()
+def ending(outcome: Outcome, reason: str, details: str, now: float) -> list[Any]:
+    """The last summaries of a run: the outcome in words where the status says too little, and the session end."""
+    end = summaries.session_end(_STATUS.get(outcome, summaries.FAILURE), now)
+    if outcome is Outcome.COMPLETED:
+        return [end]
+    fenced = f"\n\n```\n{details}\n```\n" if details else ""
+    return [summaries.text(OUTCOME_TAG, f"{outcome}: {reason}{fenced}"), end]
 
 
 def end_left_run(run: Path, outcome: Outcome, reason: str, details: str = "") -> None:
     """Give an end to a run whose process is gone."""
     writer = EventFileWriter.append(event_files(run)[-1])
-    end_session(writer, outcome, reason, details, time.time())
+    now = time.time()
+    for summary in ending(outcome, reason, details, now):
+        writer.add(summary, now=now)
+    writer.close()
 
 
-def checked_tag(tag: Any) -> str:
-    """`tag`, if TensorBoard can show it."""
-    if not isinstance(tag, str) or not tag:
-        raise UsageError(f"a metric has the name {tag!r} ({type(tag).__name__}); wanted a string that is not empty")
-    return tag
-
-
-def checked_step(step: Any) -> int:
-    """`step` as an integer that TensorBoard can show."""
-    plain = unwrap(step)
-    if isinstance(plain, bool) or not isinstance(plain, int) or not 0 <= plain <= summaries.LARGEST_STEP:
-        raise UsageError(
-            f"step is {step!r}; wanted a whole number from 0 to 2**31-1, which is what TensorBoard can show"
-        )
-    return plain
-
-
-def as_float(tag: str, value: Any) -> float:
-    """`value` as a float: numbers, bools, 0-d arrays and tensors of any framework."""
-    if not isinstance(value, (str, bytes)) and getattr(value, "ndim", 0) == 0:
-        try:
-            return float(value)
-        except (TypeError, ValueError, OverflowError):
-            pass
-    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
-    raise UsageError(f"metric {tag!r} is {_short(value)} ({type(value).__name__}{shape}); wanted a single number")
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _checked(hparams: Mapping[Any, Any]) -> dict[str, Value]:
-    found = {name_of(key): checked(name_of(key), value) for key, value in hparams.items()}
-    if "" in found:
-        raise HParamValueError("an hparam has an empty name; give each a name")
-    return found
-
-
-def _stored(hparams: Mapping[str, Value], experiment: Experiment | None) -> dict[str, bool | float | str]:
+def stored_values(hparams: Mapping[str, Value], experiment: Experiment | None) -> dict[str, bool | float | str]:
     """The values as TensorBoard holds them; None, which it cannot sort, is the string "None"."""
     domains = {hparam.name: hparam.domain for hparam in experiment.hparams} if experiment else {}
     plain = {name: "None" if value is None else value for name, value in hparams.items()}
     return {name: domains[name].stored(hparams[name]) if name in domains else plain[name] for name in hparams}
 
 
-def _make_run_dir(paths: LogDirPaths, name: str | None) -> str:
-    """Make a directory that no other run has; its name."""
+def _outcome_named(outcome: Outcome | str) -> Outcome:
     try:
-        paths.root.mkdir(parents=True, exist_ok=True)
-        return _named_dir(paths, name) if name is not None else _next_dir(paths)
-    except OSError as error:
-        raise LogDirError(f"{paths.root} cannot be written: {error.strerror}; choose another log directory") from None
-
-
-def _named_dir(paths: LogDirPaths, name: str) -> str:
-    plain = Path(os.path.normpath(name))
-    if not name or plain.is_absolute() or plain.drive or plain.parts[:1] in [(), ("..",)] or "\0" in name:
-        raise LogDirError(f"the run's name {name!r} leaves the log directory {paths.root}; give a plain name")
-    if plain.parts[0] in (EXPERIMENT, "sweep.json"):
-        raise LogDirError(f"the run's name {name!r} is kept for the log directory's own; give another name")
-    try:
-        paths.run(str(plain)).mkdir(parents=True)
-    except FileExistsError:
-        raise LogDirError(
-            f"run {name!r} is in {paths.root} already; give another name, or none for the next free"
-        ) from None
-    return plain.as_posix()
-
-
-def _next_dir(paths: LogDirPaths) -> str:
-    taken = [entry.name[4:] for entry in os.scandir(paths.root) if entry.name.startswith("run-")]
-    number = max((int(rest[:4]) for rest in taken if rest[:4].isdecimal()), default=-1) + 1
-    while True:
-        try:
-            paths.run(f"run-{number:04d}").mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return f"run-{number:04d}"
+        return Outcome(outcome)
+    except ValueError:
+        known = ", ".join(outcome.value for outcome in Outcome)
+        raise UsageError(f"{outcome!r} is not an outcome; there are {known}") from None

@@ -28,6 +28,7 @@ from hparams_lab.locks import is_held
 from hparams_lab.logger import Run, end_left_run
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan
+from hparams_lab.provenance import provenance_markdown
 from hparams_lab.results import Outcome, Results, RunResult, TrialResult
 from hparams_lab.sweep_dir import check_directory, done_runs, prepare
 from hparams_lab.sweep_events import Observer, RunEnded, RunReported, RunStarted, SweepEnded, SweepEvent, SweepStarted
@@ -118,7 +119,9 @@ def sweep(
     state = _State(plan, paths, executor, done)
     with _quiet_interrupts() as interrupts:
         if state.has_work():
-            executor.start(Setup(plan.domain.target, state.bare_experiment()), state.report)
+            executor.start(
+                Setup(plan.domain.target, state.bare_experiment(), provenance_markdown(installed=True)), state.report
+            )
         prepare(paths, plan, fresh)
         yield SweepStarted(logdir, plan.size, tuple(done.values()), plan.domain.experiment)
         yield from state.run(interrupts)

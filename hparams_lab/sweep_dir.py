@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
-import platform
-import subprocess
 import time
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ from hparams_lab.executors.job import missing_metric
 from hparams_lab.experiment import Experiment
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan
+from hparams_lab.provenance import git_state, versions
 from hparams_lab.results import Outcome, RunResult
 
 
@@ -78,20 +75,8 @@ def _free_name(root: Path) -> Path:
 
 
 def _circumstances() -> dict[str, Any]:
-    versions = {"python": platform.python_version()}
-    for package in ("hparams-lab", "tensorboard", "numpy", "keras", "tensorflow", "tensorflow-cpu", "torch", "jax"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return {"created": time.time(), "versions": versions, "git_commit": _git_commit()}
-
-
-def _git_commit() -> str | None:
-    """The commit of the current directory; None outside of git."""
-    try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None if found.returncode == 0 else None
+    git = git_state()
+    return {"created": time.time(), "versions": versions(installed=True), "git_commit": git[0] if git else None}
 
 
 def done_runs(paths: LogDirPaths, experiment: Experiment, retry_failed: bool) -> dict[str, RunResult]:

@@ -18,9 +18,9 @@ from hparams_lab.events.declaration import current_declaration, declare, observe
 from hparams_lab.events.logdir import declared_experiment, load_sweep, read, save_sweep
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
-from hparams_lab.logger import start_run
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.space import Discrete
+from hparams_lab.start import start_run
 
 UNITS = HParam("units", Discrete([16, 32]), "Units", "how wide")
 OPTIMIZER = HParam("optimizer", Discrete(["adam", None]))
@@ -103,7 +103,7 @@ def test_a_process_killed_between_two_summaries_is_made_good(paths, left, ends):
 
 FORKS = """
 import os, sys
-from hparams_lab.logger import start_run
+from hparams_lab.start import start_run
 children = []
 for n in range(10):
     if (child := os.fork()) == 0:

@@ -17,10 +17,10 @@ from hparams_lab.events.logdir import declared_experiment, read
 from hparams_lab.events.reader import OUTCOME_TAG, event_files
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
-from hparams_lab.logger import start_run
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.results import Outcome
 from hparams_lab.space import Discrete
+from hparams_lab.start import start_run
 from hparams_lab.values import trial_id
 
 UNITS = HParam("units", Discrete([16, 32]))
@@ -120,7 +120,7 @@ def test_values_by_tensorflow(run):
 
 def test_logging_brings_in_no_framework():
     script = (
-        "import sys, tempfile\nfrom hparams_lab.logger import start_run\nfrom hparams_lab.events.logdir import read\n"
+        "import sys, tempfile\nfrom hparams_lab.start import start_run\nfrom hparams_lab.events.logdir import read\n"
         "with tempfile.TemporaryDirectory() as logs:\n"
         "    with start_run(logs, hparams={'x': 1}) as run: run.log({'loss': 0.5})\n"
         "    assert read(logs).runs\n"

@@ -10,9 +10,9 @@ from hparams_lab.errors import HParamValueError, LogDirError
 from hparams_lab.events.logdir import read
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
-from hparams_lab.logger import start_run
 from hparams_lab.paths import natural
 from hparams_lab.space import Discrete
+from hparams_lab.start import start_run
 
 EXPERIMENT = Experiment([HParam("units", Discrete([16, 32]))], [Metric("accuracy")])
 

@@ -13,9 +13,10 @@ from hparams_lab.events.event_file import file_name, summary_event, version_even
 from hparams_lab.events.reader import OUTCOME_TAG, event_files, read_run
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
-from hparams_lab.logger import end_left_run, start_run
+from hparams_lab.logger import end_left_run
 from hparams_lab.results import Outcome
 from hparams_lab.space import Discrete, IntInterval, RealInterval
+from hparams_lab.start import start_run
 from hparams_lab.values import trial_id
 
 EXPERIMENT = Experiment(
@@ -107,7 +108,7 @@ def test_the_first_start_and_end_count_as_in_tensorboard(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
 def test_running_while_its_process_holds_the_file_then_interrupted(tmp_path):
     script = (
-        "import sys, time\nfrom hparams_lab.logger import start_run\n"
+        "import sys, time\nfrom hparams_lab.start import start_run\n"
         "run = start_run(sys.argv[1], hparams={'x': 1}, name='x'); print(flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE) as process:

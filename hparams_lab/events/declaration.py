@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -149,6 +150,33 @@ def stored_in(message: Declared, values: Mapping[str, Value]) -> dict[str, bool 
     return {name: str(v) if v is None or name in texts else v for name, v in values.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A declaration as this process saw it last: valid for as long as its directory is there."""
+
+    directory: Path
+    message: Declared
+    columns: Mapping[str, api_pb2.HParamInfo]
+    tags: frozenset[str]
+
+    def holds(self, name: str, value: Value) -> bool:
+        info = self.columns.get(name)
+        if info is None:
+            return False
+        return _holds(info, str(value) if info.type == api_pb2.DATA_TYPE_STRING else value)
+
+
+_known: dict[Path, _Known] = {}
+
+
+def is_declared(paths: LogDirPaths, values: Mapping[str, Value], tags: Iterable[str]) -> Declared | None:
+    """The directory's declaration, if it holds the values and tags, by what this process saw of it; else None."""
+    known = _known.get(paths.root)
+    if known is None or not known.directory.is_dir() or not known.tags.issuperset(tags):
+        return None
+    return known.message if all(known.holds(name, value) for name, value in values.items()) else None
+
+
 def declare(
     paths: LogDirPaths, message: Declared, *, combine: Callable[[Declared, Declared], Declared] = union
 ) -> Declared:
@@ -159,9 +187,11 @@ def declare(
     with held(paths.experiment_lock):
         old = current_declaration(paths)
         message = message if old is None else combine(old, message)
-        if old is not None and _same(old, message) and len(_numbered(paths)) == 1:
-            return message
-        _replace_experiment(paths, message)
+        if old is None or not _same(old, message) or len(_numbered(paths)) != 1:
+            _replace_experiment(paths, message)
+        columns = {info.name: info for info in message.hparam_infos}
+        tags = frozenset(info.name.tag for info in message.metric_infos if not info.name.group)
+        _known[paths.root] = _Known(_numbered(paths)[-1], message, columns, tags)
         return message
 
 

@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionS
 
 from hparams_lab.events import summaries
 from hparams_lab.events.event_file import is_event_file, read_events
-from hparams_lab.events.record import Finding
+from hparams_lab.events.record import OVERHEAD, Finding, read_records
 from hparams_lab.experiment import Experiment
 from hparams_lab.locks import is_held
 from hparams_lab.results import Outcome, RunResult, Scalars
@@ -56,6 +56,20 @@ class _Facts:
             self.start = data.session_start_info  # type: ignore[attr-defined]
         elif kind == "session_end_info" and self.end is None:
             self.end = data.session_end_info  # type: ignore[attr-defined]
+
+
+def end_of_logged(data: bytes) -> int:
+    """Where in a run's file what it logged ends: before its outcome and session end, if they are the last there."""
+    end = 0
+    for offset, payload in read_records(data):
+        if not _is_ending(Event.FromString(payload)):
+            end = offset + len(payload) + OVERHEAD
+    return end
+
+
+def _is_ending(event: Event) -> bool:
+    tags = [value.tag for value in event.summary.value]
+    return tags in ([OUTCOME_TAG], [summaries.SESSION_END_TAG])
 
 
 def event_files(directory: Path) -> list[Path]:

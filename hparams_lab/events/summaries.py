@@ -32,9 +32,6 @@ SUCCESS: int = api_pb2.STATUS_SUCCESS
 FAILURE: int = api_pb2.STATUS_FAILURE
 UNKNOWN: int = api_pb2.STATUS_UNKNOWN
 
-LARGEST_STEP = 2**31 - 1
-"""A step above this answers 500 for the whole directory in TensorBoard's HParams tab."""
-
 _NO_VALUE = TensorProto(dtype=DT_FLOAT, tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=0)]))
 
 Stored = Mapping[str, "bool | float | str"]

@@ -1,4 +1,4 @@
-"""`EventFileWriter`: records into one file that is ours alone.
+"""`EventFileWriter`: records into one file that is ours alone. What is written stays buffered until it is flushed.
 
 The file is created, never opened anew over another's, and holds a kernel lock (where the system has `flock`) while it
 is open: that is how a reader tells a run that goes on from one that was left. `append` opens a file that its process
@@ -18,21 +18,17 @@ from hparams_lab.events.event_file import file_name, summary_event, version_even
 from hparams_lab.events.record import whole_length
 from hparams_lab.locks import is_held, lock_shared_with_nobody
 
-FLUSH_BYTES = 1 << 16
-FLUSH_SECONDS = 2.0
 _WRITE = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)  # Windows would turn \n into \r\n
 
 
 class EventFileWriter:
-    """Writes summaries to one event file; what is buffered goes out by size, by age, on `flush` and on `close`."""
+    """Writes to one event file."""
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self._fd = fd
         self._pid = os.getpid()
         self._buffer: list[bytes] = []
-        self._buffered = 0
-        self._flushed = time.monotonic()
         lock_shared_with_nobody(fd)
 
     @classmethod
@@ -46,7 +42,7 @@ class EventFileWriter:
                 f"{directory} cannot be written: {error.strerror}; choose another log directory"
             ) from None
         writer = cls(path, fd)
-        writer._write(version_event(time.time() if now is None else now))
+        writer._buffer.append(version_event(time.time() if now is None else now))
         return writer
 
     @classmethod
@@ -58,14 +54,17 @@ class EventFileWriter:
         if is_held(path):
             raise LogDirError(f"{path} is being written by another process; wait for it to end")
         writer = cls(path, os.open(path, _WRITE))
-        os.ftruncate(writer._fd, whole_length(path.read_bytes()))
+        writer.truncate(whole_length(path.read_bytes()))
         return writer
 
     def add(self, summary: Summary, step: int = 0, now: float | None = None) -> None:
         """Add one event. `now` is seconds since 1970."""
-        self._write(summary_event(summary, step, time.time() if now is None else now))
-        if self._buffered > FLUSH_BYTES or time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self.flush()
+        self._buffer.append(summary_event(summary, step, time.time() if now is None else now))
+
+    def write(self, records: bytes) -> None:
+        """Add records and flush. Raises OSError; see `flush`."""
+        self._buffer.append(records)
+        self.flush()
 
     def flush(self) -> None:
         """Hand what is buffered to the operating system, where it survives the end of this process.
@@ -79,21 +78,30 @@ class EventFileWriter:
             while data:
                 data = data[os.write(self._fd, data) :]
         finally:
-            self._buffer, self._buffered, self._flushed = [data], len(data), time.monotonic()
+            self._buffer = [data] if data else []
 
-    def close(self) -> None:
-        """Flush, and wait until file and directory are on the disk."""
+    def close(self, fsync: bool = True) -> None:
+        """Flush, by default wait until file and directory are on the disk, and close. Raises OSError, still open."""
         if self._fd < 0:
             return
         self.flush()
-        os.fsync(self._fd)
+        if fsync:
+            os.fsync(self._fd)
         os.close(self._fd)
         self._fd = -1
-        sync_directory(self.path.parent)
+        if fsync:
+            sync_directory(self.path.parent)
 
-    def _write(self, record: bytes) -> None:
-        self._buffer.append(record)
-        self._buffered += len(record)
+    def truncate(self, size: int) -> None:
+        """Cut the file to `size` bytes."""
+        os.ftruncate(self._fd, size)
+
+    def abandon(self) -> None:
+        """Let go of the file without writing: in a fork's child, where it is the parent's."""
+        self._buffer.clear()
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
 
 def sync_directory(directory: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from hparams_lab.errors import MissingMetricError
 from hparams_lab.experiment import Experiment
 from hparams_lab.logger import Report, Run, outcome_of
+from hparams_lab.provenance import PROVENANCE_TAG
 from hparams_lab.results import Outcome, RunResult
 from hparams_lab.trial import RunSpec
 
@@ -39,6 +40,7 @@ class Setup:
 
     target: Target
     experiment: Experiment
+    provenance: str = ""  # Markdown: where the sweep came from
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ def perform(train: Train, setup: Setup, job: Job, report: Report | None = None) 
         report=report,
     )
     try:
+        if setup.provenance:
+            run.text(PROVENANCE_TAG, setup.provenance, step=0)
         returned = train(run) or {}
         _check_metrics(run, returned, setup.experiment)
         run.finish(returned)

@@ -1,0 +1,265 @@
+"""`EventLog`: what a run logs, buffered, encoded by columns, and written in the background.
+
+Logging a mapping of scalars is a look-up and an append: `Run.log` finds the `Signature` of the mapping's keys, packs
+(step, time, values) and appends the bytes to its rows. `drain` takes the rows of all signatures, turns them into
+columns by tag, has each encoded at once, and writes. It runs
+
+- in a thread of the log's own, woken when a buffer is full and, by `ticker`, when something is a second old;
+- in whoever calls `flush` or `close`, or logs into a buffer that is many times full (or, when asked to, drops).
+
+A list's `append`, slice and `del` are atomic, so that logging takes no lock; draining does. After a fork the child's
+copy is `abandon`ed: the file is the parent's.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hparams_lab.events import ticker
+from hparams_lab.events.encoder import ScalarEncoder
+from hparams_lab.events.writer import EventFileWriter
+
+FULL_BYTES = 1 << 20
+"""A signature with more than so many bytes of rows wakes the writing thread."""
+
+OVERFULL = 16
+"""With so many times more, who logs waits for the writing, or drops."""
+
+T = TypeVar("T")
+WhenFull = Literal["block", "drop"]
+
+
+class Signature(NamedTuple):
+    """The rows of one set of tags, logged together: packed (step, time, values)."""
+
+    pack: Callable[..., bytes]
+    append: Callable[[bytes], None]
+    rows: list[bytes]
+    full: int  # rows
+
+    @classmethod
+    def of(cls, tags: tuple[str, ...]) -> Signature:
+        """Empty rows for these tags."""
+        packer = struct.Struct(f"=id{len(tags)}d")
+        rows: list[bytes] = []
+        return cls(packer.pack, rows.append, rows, max(64, FULL_BYTES // packer.size))
+
+
+class Columns(NamedTuple):
+    """Points of one tag: three arrays of one length. `times` are those of the log's clock."""
+
+    steps: NDArray[np.int64]
+    times: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+class EventLog:
+    """The events of one run on their way into its file.
+
+    Args:
+      writer: the run's event file.
+      when_full: what logging does when the file cannot keep up: "block" until it has, or "drop" and count.
+      clock: seconds that never go back; wall: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        writer: EventFileWriter,
+        when_full: WhenFull = "block",
+        clock: Callable[[], float] = time.perf_counter,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.signatures: dict[tuple[str, ...], Signature] = {}  # emptied when the next call has to be looked at
+        self.last: dict[str, tuple[int, float]] = {}  # of each tag, the last step and value that were drained
+        self.dropped = 0
+        self.abandoned = False
+        self.closed = False
+        self.clock = clock
+        self._since = wall() - clock()
+        self._writer = writer
+        self._when_full = when_full
+        self._every: dict[tuple[str, ...], Signature] = {}
+        self._records: list[bytes] = []
+        self._later: list[Callable[[], bytes]] = []
+        self._encoders: dict[str, ScalarEncoder] = {}
+        self._error: OSError | None = None
+        self._went_back: Callable[[str], None] | None = None
+        self._drain_lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        ticker.watch(self)
+
+    @property
+    def path(self) -> Path:
+        """The event file."""
+        return self._writer.path
+
+    def wall_time(self) -> float:
+        """Now, in seconds since 1970, never before an earlier now of this log."""
+        return self.clock() + self._since
+
+    def signature(self, tags: tuple[str, ...]) -> Signature:
+        """The rows of these tags, found again by the next call without asking here."""
+        signature = self._every.get(tags)
+        if signature is None:
+            signature = self._every.setdefault(tags, Signature.of(tags))
+        self.signatures[tags] = signature
+        return signature
+
+    def add(self, record: bytes) -> None:
+        """Add an event that is encoded already."""
+        self._records.append(record)
+
+    def later(self, make: Callable[[], bytes]) -> None:
+        """Add the event that `make` returns, which takes its time: it is called when the log is drained next."""
+        self._later.append(make)
+
+    def add_columns(self, tag: str, steps: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+        """Add the points of a tag, after those that were logged before."""
+        with self._drain_lock:
+            self._encode_rows()
+            times = np.full(len(steps), self.clock())
+            self._records.append(self._encoded(tag, [Columns(steps, times, values)]))
+            if sum(map(len, self._records)) > FULL_BYTES:
+                self._write()
+
+    def overflow(self, signature: Signature) -> None:
+        """What to do about rows that are full: wake the thread, and beyond all bounds block or drop."""
+        self.wake()
+        if len(signature.rows) <= OVERFULL * signature.full:
+            return
+        if self._when_full == "block":
+            self.drain()
+        elif signature.rows:
+            del signature.rows[-1]
+            self.dropped += 1
+
+    def has_pending(self) -> bool:
+        """Whether there is something to write."""
+        return bool(self._records or self._later) or any(signature.rows for signature in list(self._every.values()))
+
+    def wake(self) -> None:
+        """Have the thread drain; it is started when there is none yet."""
+        self._wake.set()
+        if self._thread is None and not self.closed:
+            with self._drain_lock:
+                if self._thread is None:
+                    name = f"hparams_lab {self._writer.path.parent.name}"
+                    self._thread = threading.Thread(
+                        target=_work, args=(weakref.ref(self), self._wake), name=name, daemon=True
+                    )
+                    self._thread.start()
+
+    def drain(self) -> None:
+        """Encode and write all that was logged. An OSError is kept for the next call that logs; see `error`."""
+        with self._drain_lock:
+            if not self.closed and not self.abandoned:
+                self._records += [make() for make in _taken(self._later)]
+                self._encode_rows()
+                self._write()
+
+    def error(self) -> OSError | None:
+        """What went wrong with the file since it was last asked."""
+        error, self._error = self._error, None
+        return error
+
+    def close(self, fsync: bool = True) -> None:
+        """Drain, and close the file, by default waiting for the disk. Raises OSError, the file still open."""
+        self.drain()
+        error = self.error()
+        if error is not None:
+            raise error
+        with self._drain_lock:
+            if not self.closed and not self.abandoned:
+                self._writer.close(fsync)
+            self.closed = True
+        self.signatures.clear()
+        self._wake.set()
+
+    def abandon(self) -> None:
+        """After a fork, in the child: forget all, write nothing."""
+        self.abandoned = True
+        self._drain_lock = threading.Lock()
+        self.signatures.clear()
+        self._every.clear()
+        self._records.clear()
+        self._writer.abandon()
+
+    def on_steps_back(self, tell: Callable[[str], None]) -> None:
+        """Call `tell` with the tag, once, when its steps go back."""
+        self._went_back = tell
+
+    def _encode_rows(self) -> None:
+        """The rows of all signatures to records."""
+        pieces: dict[str, list[Columns]] = {}
+        for tags, signature in list(self._every.items()):
+            rows = _taken(signature.rows)
+            if rows:
+                kind = np.dtype([("step", "<i4"), ("time", "<f8"), ("values", "<f8", (len(tags),))])
+                table = np.frombuffer(b"".join(rows), kind)
+                steps = table["step"].astype(np.int64)
+                for place, tag in enumerate(tags):
+                    pieces.setdefault(tag, []).append(Columns(steps, table["time"], table["values"][:, place]))
+        self._records += [self._encoded(tag, columns) for tag, columns in pieces.items()]
+
+    def _encoded(self, tag: str, pieces: list[Columns]) -> bytes:
+        """The records of a tag, in the order of logging also where it was logged with different others."""
+        columns = pieces[0]
+        if len(pieces) > 1:
+            joined = Columns(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
+            order = np.argsort(joined.times, kind="stable")
+            columns = Columns(joined.steps[order], joined.times[order], joined.values[order])
+        self._note(tag, columns)
+        encoder = self._encoders.get(tag)
+        if encoder is None:
+            encoder = self._encoders[tag] = ScalarEncoder(tag)
+        return encoder.encode(columns.steps, self._wall_times(columns.times), columns.values)
+
+    def _note(self, tag: str, columns: Columns) -> None:
+        """Keep the last point, and tell of steps that go back."""
+        steps = columns.steps
+        before = self.last.get(tag)
+        self.last[tag] = (int(steps[-1]), float(columns.values[-1]))
+        if self._went_back and ((before and steps[0] < before[0]) or (steps[1:] < steps[:-1]).any()):
+            tell, self._went_back = self._went_back, None
+            tell(tag)
+
+    def _wall_times(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The clock's times as seconds since 1970, by what the system's clock said when the log was opened."""
+        return times + self._since
+
+    def _write(self) -> None:
+        try:
+            records: list[bytes] = _taken(self._records)
+            self._writer.write(b"".join(records))
+        except OSError as error:
+            self._error = error
+            self.signatures.clear()
+
+
+def _taken(items: list[T]) -> list[T]:
+    """What is in the list now, taken out of it; others may append meanwhile."""
+    taken = items[:]
+    del items[: len(taken)]
+    return taken
+
+
+def _work(log: weakref.ref[EventLog], wake: threading.Event) -> None:
+    """The thread of a log: drain when woken, end with the log."""
+    while True:
+        wake.wait()
+        wake.clear()
+        found: Any = log()
+        if found is None or found.closed or found.abandoned:
+            return
+        found.drain()
+        del found

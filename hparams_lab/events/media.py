@@ -1,0 +1,120 @@
+"""Images, figures and histograms as summaries, and arrays checked for it: pure builders.
+
+Images are PNG files in `Summary.Image`, histograms bucket limits and counts in `HistogramProto`: the forms that both of
+TensorBoard's loaders read.
+Source: https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/compat/proto/summary.proto
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorboard.compat.proto.histogram_pb2 import HistogramProto
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from hparams_lab.errors import UsageError
+from hparams_lab.values import LARGEST_STEP, short
+
+_CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+def image(tag: str, pixels: Any) -> Summary:
+    """An image of shape (height, width) or (height, width, 1, 3 or 4), uint8 or floats in [0, 1]."""
+    from PIL import Image
+
+    array = _as_bytes(tag, _array(tag, pixels))
+    mode = _CHANNELS[1 if array.ndim == 2 else array.shape[2]]
+    file = io.BytesIO()
+    Image.fromarray(array.squeeze(2) if array.shape[2:] == (1,) else array, mode).save(file, "PNG", compress_level=1)
+    return _image(tag, array.shape[0], array.shape[1], len(mode), file.getvalue())
+
+
+def figure(tag: str, figure: Any, close: bool) -> Summary:
+    """A Matplotlib figure as it would be saved."""
+    if not hasattr(figure, "savefig"):
+        raise UsageError(f"figure {tag!r} is {short(figure)} ({type(figure).__name__}); wanted a Matplotlib figure")
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    width, height = (round(inches * figure.dpi) for inches in figure.get_size_inches())
+    if close:
+        import matplotlib.pyplot
+
+        matplotlib.pyplot.close(figure)
+    return _image(tag, height, width, 4, file.getvalue())
+
+
+def histogram(tag: str, values: Any, bins: int) -> Summary:
+    """The distribution of the finite ones of `values`, in `bins` buckets of the same width."""
+    array = _array(tag, values).astype(np.float64, copy=False).ravel()
+    finite = array[np.isfinite(array)]
+    counts, edges = np.histogram(finite, bins=bins) if finite.size else (np.zeros(1), np.array([0.0, 1.0]))
+    message = HistogramProto(
+        min=float(edges[0]),
+        max=float(edges[-1]),
+        num=float(finite.size),
+        sum=float(finite.sum()),
+        sum_squares=float(np.square(finite).sum()),
+        bucket_limit=edges[1:].tolist(),
+        bucket=counts.tolist(),
+    )
+    return Summary(value=[Summary.Value(tag=tag, histo=message)])
+
+
+def checked_column(tag: str, values: Any) -> NDArray[np.float64]:
+    """`values` as floats of shape (n,). Raises UsageError."""
+    array = _array(tag, values)
+    if array.ndim != 1:
+        raise UsageError(f"metric {tag!r} has values of shape {array.shape}; wanted an array of shape (n,)")
+    return array.astype(np.float64)
+
+
+def checked_steps(steps: Any) -> NDArray[np.int64]:
+    """`steps` as integers of shape (n,) that TensorBoard can show. Raises UsageError."""
+    array = np.asarray(steps)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise UsageError(f"steps are {short(steps)} of shape {array.shape}; wanted whole numbers of shape (n,)")
+    if array.size and (array.min() < 0 or array.max() > LARGEST_STEP):
+        bad = int(array.min() if array.min() < 0 else array.max())
+        raise UsageError(f"a step is {bad}; wanted 0 to 2**31-1, which is what TensorBoard can show")
+    return array.astype(np.int64)
+
+
+def _array(tag: str, values: Any) -> NDArray[Any]:
+    """An array of numbers out of what any framework has."""
+    if hasattr(values, "detach"):  # a torch tensor, wherever it is
+        values = values.detach().cpu()
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        array = _numbers_of(tag, array)
+    return array
+
+
+def _numbers_of(tag: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Types that NumPy does not know as numbers, such as bfloat16, as floats."""
+    try:
+        if array.dtype.kind not in "OSU":
+            return array.astype(np.float64)
+    except (TypeError, ValueError):
+        pass
+    raise UsageError(f"{tag!r} is an array of {array.dtype}; wanted numbers")
+
+
+def _as_bytes(tag: str, array: NDArray[Any]) -> NDArray[np.uint8]:
+    if array.ndim not in (2, 3) or array.shape[2:] not in [(), *((n,) for n in _CHANNELS)] or 0 in array.shape:
+        raise UsageError(
+            f"image {tag!r} has the shape {array.shape}; wanted (height, width) or (height, width, 1, 3 or 4)"
+        )
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind != "f" or not (array.min() >= 0 and array.max() <= 1):
+        span = f"{array.dtype} from {array.min()} to {array.max()}"
+        raise UsageError(f"image {tag!r} has pixels of type {span}; wanted uint8, or floats in [0, 1]")
+    return (array * 255 + 0.5).astype(np.uint8)
+
+
+def _image(tag: str, height: int, width: int, channels: int, png: bytes) -> Summary:
+    picture = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=png)
+    return Summary(value=[Summary.Value(tag=tag, image=picture)])

@@ -1,0 +1,185 @@
+"""`start_run`: a run in any training loop, with nothing declared or with an experiment.
+
+    with lab.start_run("logs/mine", hparams={"units": 32, "lr": 0.01}) as run:
+        run.log({"loss": 0.3}, step=1)
+
+With nothing declared, the directory's experiment is the union of what its runs had and logged, kept right by whoever
+writes next, under a lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hparams_lab.errors import HParamValueError, LogDirError
+from hparams_lab.events.declaration import (
+    declare,
+    experiment_message,
+    is_declared,
+    joined_by,
+    observed_message,
+    stored_in,
+)
+from hparams_lab.events.event_log import WhenFull
+from hparams_lab.events.logdir import declared_experiment, save_sweep
+from hparams_lab.events.reader import end_of_logged, event_files, read_run
+from hparams_lab.events.writer import EventFileWriter
+from hparams_lab.experiment import Experiment
+from hparams_lab.hparam import name_of
+from hparams_lab.logger import Run, Stored, stored_values
+from hparams_lab.paths import LogDirPaths
+from hparams_lab.provenance import PROVENANCE_TAG, provenance_markdown
+from hparams_lab.run_dir import IfExists, checked_run_name, make_run_dir
+from hparams_lab.system import SYSTEM_PREFIX, SystemSampler
+from hparams_lab.trial import HParams
+from hparams_lab.values import Value, checked, short, unwrap
+
+
+def start_run(
+    logdir: str | os.PathLike[str],
+    *,
+    hparams: Mapping[Any, Any],
+    name: str | None = None,
+    experiment: Experiment | None = None,
+    trial_id: str | None = None,
+    if_exists: IfExists = "error",
+    resume: bool = False,
+    hparams_as_text: bool = False,
+    provenance: bool = True,
+    system: bool = False,
+    when_full: WhenFull = "block",
+    fsync: bool = True,
+) -> Run:
+    """Start a run in a log directory, in any training loop.
+
+    Args:
+      logdir: the log directory; made when it is not there.
+      hparams: values by name or `HParam`. With an experiment they are checked against their domains.
+      name: the run's directory below `logdir`; the next free `run-0000` when left out.
+      experiment: what is tuned and measured. Without one, the directory's experiment is the union of what its runs
+        had and logged.
+      trial_id: runs of the same trial share it; the hash of the values when left out.
+      if_exists: what to do about a `name` that is taken: "error", or "number" for `name-2`.
+      resume: go on with the run `name` after its last whole record, if it is there.
+      hparams_as_text: log lists, dicts and other objects among the values as text.
+      provenance: log the command, versions, git commit, host and devices, in the background.
+      system: sample CPU, memory and GPU into `sys/...` (the `system` extra).
+      when_full: what logging does while the file cannot keep up: "block", or "drop" calls and count them in
+        `run.dropped`.
+      fsync: whether `finish` waits until the run is on the disk.
+
+    Raises HParamValueError for values that do not fit, LogDirError for a directory or name that cannot be used.
+    """
+    values = experiment.check(hparams) if experiment else checked_values(hparams, hparams_as_text)
+    paths = LogDirPaths(Path(logdir))
+    options: dict[str, Any] = {"trial": trial_id, "when_full": when_full, "fsync": fsync}
+    if resume:
+        if name is None:
+            raise LogDirError("resume=True goes on with a run by its name; give name=...")
+        name = checked_run_name(paths, name)
+    if resume and name and paths.run(name).is_dir():
+        run = _reopened(paths, name, values, experiment, options)
+    else:
+        run = _new(paths, make_run_dir(paths, name, if_exists), values, experiment, options)
+    if provenance:
+        run.text_later(PROVENANCE_TAG, provenance_markdown)
+    if system:
+        run.at_finish(SystemSampler(run).stop)
+    return run
+
+
+class DeclaringRun(Run):
+    """A run outside of a sweep, which sees to it that its directory's experiment names what it logged."""
+
+    def __init__(
+        self, paths: LogDirPaths, name: str, hparams: HParams, experiment: Experiment | None, **more: Any
+    ) -> None:
+        self._paths = paths
+        super().__init__(paths.run(name), name, hparams, experiment=experiment, **more)
+
+    def finish(self, *args: Any, **kwargs: Any) -> None:
+        """As `Run.finish`; then the tags that nobody declared become columns."""
+        was_over = self.is_over
+        super().finish(*args, **kwargs)
+        if self.is_over and not was_over and self._experiment is None:
+            tags = self._events.last
+            if not is_declared(self._paths, {}, tags):
+                declare(self._paths, observed_message({}, tags))
+
+
+def checked_values(hparams: Mapping[Any, Any], as_text: bool = False) -> dict[str, Value]:
+    """The values by name as plain Python. Raises HParamValueError for types that TensorBoard cannot hold."""
+    if not isinstance(hparams, Mapping):
+        raise HParamValueError(f"hparams are {short(hparams)} ({type(hparams).__name__}); wanted values by name")
+    found: dict[str, Value] = {}
+    for key, value in hparams.items():
+        if not isinstance(key, str) and not hasattr(key, "name"):
+            raise HParamValueError(
+                f"an hparam has the name {key!r} ({type(key).__name__}); wanted a string or an HParam"
+            )
+        name = name_of(key)
+        if not name.strip():
+            raise HParamValueError("an hparam has an empty name; give each a name")
+        found[name] = checked(name, _as_text(value) if as_text else value)
+    return found
+
+
+def _as_text(value: Any) -> Any:
+    """Lists, dicts and objects as text: JSON where they have it."""
+    if unwrap(value) is None or isinstance(unwrap(value), (bool, int, float, str)):
+        return value
+    try:
+        return json.dumps(value, sort_keys=True)
+    except (TypeError, ValueError):
+        return getattr(value, "__qualname__", None) or short(value)
+
+
+def _new(
+    paths: LogDirPaths, name: str, values: Mapping[str, Value], experiment: Experiment | None, options: dict[str, Any]
+) -> Run:
+    try:
+        stored = _declare(paths, values, experiment)
+        return DeclaringRun(paths, name, HParams(values), experiment, stored=stored, **options)
+    except BaseException:
+        shutil.rmtree(paths.run(name))
+        raise
+
+
+def _reopened(
+    paths: LogDirPaths, name: str, values: Mapping[str, Value], experiment: Experiment | None, options: dict[str, Any]
+) -> Run:
+    """The run of that name, to be gone on with: the same hparams, after its last whole record."""
+    directory = paths.run(name)
+    before = read_run(directory, name, experiment or declared_experiment(paths))
+    if before is None:
+        raise LogDirError(f"{directory} holds no run to go on with; give another name, or resume=False")
+    if experiment is None and stored_in_text(before.hparams) != stored_in_text(values):
+        raise LogDirError(f"run {name!r} has the hparams {dict(before.hparams)}, not {dict(values)}; start another run")
+    writer = EventFileWriter.append(event_files(directory)[-1])
+    writer.truncate(end_of_logged(writer.path.read_bytes()))
+    own = (column for tag, column in before.columns.items() if not tag.startswith(SYSTEM_PREFIX))
+    step = max((int(column.steps.max()) for column in own), default=-1)
+    options = {**options, "trial": options["trial"] or before.trial_id}
+    return DeclaringRun(paths, name, HParams(values), experiment, reopened=(writer, step), **options)
+
+
+def stored_in_text(hparams: Mapping[str, Value]) -> dict[str, str]:
+    """The values as text, which is the same however they were stored."""
+    return {name: str(value) for name, value in hparams.items()}
+
+
+def _declare(paths: LogDirPaths, values: Mapping[str, Value], experiment: Experiment | None) -> Stored:
+    """See to it that the directory's experiment has columns for the values; the values as those hold them."""
+    if experiment is None:
+        known = is_declared(paths, values, ())
+        message = known or declare(paths, observed_message(values, ()), combine=joined_by(values))
+        return stored_in(message, values)
+    declare(paths, experiment_message(experiment))
+    if not paths.sweep_json.exists():
+        save_sweep(paths, {"experiment": experiment.to_json()})
+    return stored_values(values, experiment)
