@@ -1,5 +1,6 @@
 """Every code block of the README is run: Python in a subprocess, shell commands in order, in one directory."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -10,6 +11,8 @@ import threading
 from pathlib import Path
 
 import pytest
+
+import hparams_lab as lab
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,6 +41,22 @@ def run(command, cwd):
 def test_the_readme_has_blocks_of_these_languages_only():
     assert {language for language, _ in BLOCKS} == {"python", "bash"}
     assert len(MODEL.strip().splitlines()) <= 25
+
+
+LOGGING = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/logging.md").read_text(encoding="utf-8"), re.M | re.S)
+
+
+@pytest.mark.parametrize("text", LOGGING, ids=lambda text: re.search(r'start_run\("logs/(\w+)"', text)[1])
+def test_logging_blocks_run(text, home):
+    framework = re.match(r"import (\w+)", text)[1]
+    if importlib.util.find_spec(framework) is None:
+        pytest.skip(f"{framework} is not installed (pip install 'hparams-lab[{framework}]')")
+    done = run([sys.executable, "-W", "error::UserWarning", "-c", text], home)
+    assert done.returncode == 0, done.stderr
+    logdir = home / re.search(r'start_run\("(logs/\w+)"', text)[1]
+    results = lab.read(logdir)
+    assert [str(run.outcome) for run in results.runs] == ["completed"]
+    assert results.runs[0].metrics
 
 
 @pytest.mark.parametrize("text", [text for text in PYTHON if text is not MODEL])
