@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+
+# What is here comes last: `logging` is the standard library's, not logging.py.
+sys.path.sort(key=os.path.dirname(os.path.realpath(__file__)).__eq__)
+
 import platform
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,12 +30,18 @@ def machine() -> str:
 
 def in_turn(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
     """The median of each contender's figures: every round takes all of them, one after the other."""
-    figures: dict[str, list[float]] = {name: [] for name in contenders}
+    measures = {name: lambda measure=measure: (measure(),) for name, measure in contenders.items()}
+    return {name: figure for name, (figure,) in in_turn_columns(measures, rounds).items()}
+
+
+def in_turn_columns(contenders: Mapping[str, Callable[[], Sequence[float]]], rounds: int) -> dict[str, list[float]]:
+    """As `in_turn`, where a measurement is several figures; the median of each."""
+    figures: dict[str, list[Sequence[float]]] = {name: [] for name in contenders}
     for number in range(rounds):
         for name, measure in contenders.items():
             print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
             figures[name].append(measure())
-    return {name: statistics.median(found) for name, found in figures.items()}
+    return {name: [statistics.median(column) for column in zip(*found, strict=True)] for name, found in figures.items()}
 
 
 def wall_time(command: Sequence[str]) -> float:
@@ -43,12 +53,21 @@ def wall_time(command: Sequence[str]) -> float:
 
 def show(title: str, unit: str, figures: Mapping[str, float], ours: str, notes: Sequence[str] = ()) -> None:
     """Print the figures with their ratios to ours."""
+    show_columns(title, [unit], {name: [figure] for name, figure in figures.items()}, ours, notes)
+
+
+def show_columns(
+    title: str, units: Sequence[str], rows: Mapping[str, Sequence[float]], ours: str, notes: Sequence[str] = ()
+) -> None:
+    """Print rows of several figures, one for each unit, with their ratios to ours."""
     table = Table(title=title, title_justify="left")
     table.add_column("")
-    table.add_column(unit, justify="right")
-    table.add_column("times ours", justify="right")
-    for name, figure in figures.items():
-        table.add_row(name, f"{figure:.4g}", f"{figure / figures[ours]:.2f}")
+    for unit in units:
+        table.add_column(unit, justify="right")
+        table.add_column("times ours", justify="right")
+    for name, figures in rows.items():
+        cells = [(f"{figure:.4g}", f"{figure / our:.2f}") for figure, our in zip(figures, rows[ours], strict=True)]
+        table.add_row(name, *(cell for pair in cells for cell in pair))
     console = Console(width=110)
     console.print(table)
     for note in (*notes, machine()):

@@ -6,22 +6,18 @@ An `Experiment` is the declaration that everything else works from: the hparams 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from tensorboard.plugins.hparams import summary_v2
 
 from hparams_lab.errors import DeclarationError, HParamValueError
-from hparams_lab.hparam import HParam, adopt_hparam, checked_name, hparam_from_json, name_of
-from hparams_lab.values import Value
+from hparams_lab.hparam import HParam, adopt_hparam, checked_name, hparam_from_json
+from hparams_lab.scalar import Goal, goal_of_tag
+from hparams_lab.values import Value, name_of
 
-Goal = Literal["max", "min"]
 Constraint = Callable[[Mapping[str, Value]], bool]
-
-_MORE_IS_BETTER = re.compile(r"acc|auc|f1|precision|recall|r2|iou|dice|score|reward|bleu|rouge")
-_LESS_IS_BETTER = re.compile(r"loss|err|mse|mae|rmse|perplexity|entropy|divergence|latency")
 
 
 class Metric(summary_v2.Metric):
@@ -74,15 +70,6 @@ class Metric(summary_v2.Metric):
         more = {"group": self._group, "dataset_type": self._dataset_type}
         found = {field: getattr(self, field) for field in fields} | more
         return {key: value for key, value in found.items() if value is not None}
-
-
-def goal_of_tag(tag: str) -> Goal | None:
-    """The better direction of a tag that says it: "max" for accuracies, "min" for losses, None for the rest."""
-    tag = tag.lower()
-    more, less = bool(_MORE_IS_BETTER.search(tag)), bool(_LESS_IS_BETTER.search(tag))
-    if more == less:
-        return None
-    return "max" if more else "min"
 
 
 def adopt_metric(metric: Any) -> Metric:

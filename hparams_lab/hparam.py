@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams import summary_v2
 
 from hparams_lab.errors import DeclarationError, HParamValueError
 from hparams_lab.space import SameByRepr, adopt_domain, domain_from_json
-from hparams_lab.values import Value, checked
+from hparams_lab.values import Value, checked, name_of
 
 
 class HParam(SameByRepr, summary_v2.HParam):
@@ -72,11 +72,6 @@ class HParam(SameByRepr, summary_v2.HParam):
             "active_when": {parent: list(wanted) for parent, wanted in self.active_when.items()},
         }
         return {key: value for key, value in found.items() if value not in (None, {})}
-
-
-def name_of(hparam: Any) -> str:
-    """The name of an hparam given by name or as an object."""
-    return hparam if isinstance(hparam, str) else str(hparam.name)
 
 
 def checked_name(kind: str, name: Any) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hparams_lab.errors import LogDirError, Pruned, UsageError
 from hparams_lab.events import media, summaries
@@ -25,12 +25,14 @@ from hparams_lab.events.event_file import summary_event
 from hparams_lab.events.event_log import EventLog, Signature, WhenFull
 from hparams_lab.events.reader import OUTCOME_TAG, event_files
 from hparams_lab.events.writer import EventFileWriter
-from hparams_lab.experiment import Experiment
 from hparams_lab.results import Outcome
+from hparams_lab.scalar import LARGEST_SCALAR, as_float, checked_step, checked_tag
 from hparams_lab.trial import HParams
-from hparams_lab.values import LARGEST_SCALAR, Value, as_float, checked_step, checked_tag, short, trial_id
+from hparams_lab.values import Value, short, trial_id
 
-Report = Callable[[int, Mapping[str, float]], None]
+if TYPE_CHECKING:
+    from hparams_lab.experiment import Experiment
+
 Stored = Mapping[str, "bool | float | str"]
 
 _STATUS = {
@@ -65,7 +67,6 @@ class Run:
         experiment: Experiment | None = None,
         seed: int | None = None,
         stored: Stored | None = None,
-        report: Report | None = None,
         reopened: tuple[EventFileWriter, int] | None = None,
         when_full: WhenFull = "block",
         fsync: bool = True,
@@ -78,7 +79,6 @@ class Run:
         self.seed = seed
         self.summary: dict[str, Any] = {}
         self._experiment = experiment
-        self._report = report
         self._fsync = fsync
         self._over = False
         self._status: tuple[Outcome, str] | None = None
@@ -108,25 +108,24 @@ class Run:
         when what was logged before could not be written.
         """
         try:
+            tags: tuple[str, ...]
             values: Any
             if type(metrics) is str:
                 tags, values = (metrics,), (value,)
             else:
-                tags, values = (*metrics,), metrics.values()  # type: ignore[union-attr]
+                tags, values = tuple(metrics), metrics.values()  # type: ignore[union-attr]
                 step = value if step is None else step
             if step is None:
                 step = self._step + 1
             elif step < 0:
                 raise KeyError
             signature = self._signatures[tags]
-            signature[1](signature[0](step, self._now(), *values))  # append(pack(...))
+            signature[1](signature[0](self._now(), *values, step))  # append(pack(...))
         except Exception:  # something to look at: new tags, other types, a run that is over, a full disk
             signature, step = self._log_with_care(metrics, value, step)
         self._step = step
         if len(signature[2]) > signature[3]:
             self._events.overflow(signature)
-        if self._report is not None:
-            self._report(step, {tag: float(value) for tag, value in zip(tags, values, strict=True)})
 
     def log_columns(self, columns: Mapping[str, Any], steps: Any = None) -> None:
         """Log whole curves at once: `log_columns({"loss": losses}, steps=range(1000))`.
@@ -183,7 +182,7 @@ class Run:
         """Log scalars by the clock: the step is the whole seconds since the run began. `log` counts as before."""
         signature = self._signatures.get((*metrics,)) or self._events.signature((*metrics,))
         now = self._now()
-        signature.append(signature.pack(int(now - self._began), now, *metrics.values()))
+        signature.append(signature.pack(now, *metrics.values(), int(now - self._began)))
 
     def at_finish(self, call: Callable[[], Any]) -> None:
         """Call it when the run is finished, before its end is written."""
@@ -278,7 +277,7 @@ class Run:
         mapping = {metrics: value} if isinstance(metrics, str) else metrics
         values = {checked_tag(tag): as_float(tag, value) for tag, value in mapping.items()}
         signature = self._events.signature((*values,))
-        signature.append(signature.pack(step, self._now(), *values.values()))
+        signature.append(signature.pack(self._now(), *values.values(), step))
         return signature, step
 
     def _add(self, summary: Any, step: int | None) -> None:
@@ -293,8 +292,7 @@ class Run:
         step = max([self._step, 0, *(last[tag][0] for tag in metrics if tag in last)])
         new = {tag: value for tag, value in metrics.items() if last.get(tag) != (step, value)}
         if new:
-            self._report = None
-            self.log(new, step=step)
+            Run.log(self, new, step=step)
             self._events.drain()
 
     def _divergence(self) -> str:

@@ -10,14 +10,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hparams_lab.errors import UsageError
-from hparams_lab.experiment import Experiment, Goal, goal_of_tag
+from hparams_lab.scalar import Goal, goal_of_tag
 from hparams_lab.trial import HParams
+
+if TYPE_CHECKING:
+    from hparams_lab.experiment import Experiment
 
 
 class Outcome(str, enum.Enum):

@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hparams_lab.errors import HParamValueError, LogDirError
 from hparams_lab.events.declaration import (
@@ -29,15 +29,16 @@ from hparams_lab.events.event_log import WhenFull
 from hparams_lab.events.logdir import declared_experiment, save_sweep
 from hparams_lab.events.reader import end_of_logged, event_files, read_run
 from hparams_lab.events.writer import EventFileWriter
-from hparams_lab.experiment import Experiment
-from hparams_lab.hparam import name_of
 from hparams_lab.logger import Run, Stored, stored_values
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.provenance import PROVENANCE_TAG, provenance_markdown
 from hparams_lab.run_dir import IfExists, checked_run_name, make_run_dir
 from hparams_lab.system import SYSTEM_PREFIX, SystemSampler
 from hparams_lab.trial import HParams
-from hparams_lab.values import Value, checked, short, unwrap
+from hparams_lab.values import Value, checked, name_of, short, unwrap
+
+if TYPE_CHECKING:
+    from hparams_lab.experiment import Experiment
 
 
 def start_run(

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hparams_lab.hparam import name_of
-from hparams_lab.values import Value, trial_id
+from hparams_lab.values import Value, name_of, trial_id
 
 
 class HParams(Mapping[Any, Value]):

@@ -98,52 +98,9 @@ def format_value(value: object) -> str:
     return str(value)
 
 
-LARGEST_STEP = 2**31 - 1
-"""A step above this answers 500 for the whole directory in TensorBoard's HParams tab."""
-
-LARGEST_SCALAR = 3.4028235677973366e38
-"""Beyond this a value is infinite in the 32 bits that TensorBoard's scalars have."""
-
-RESERVED_TAGS = "_hparams_/"
-"""Where TensorBoard's HParams plugin keeps its own."""
-
-
-def checked_tag(tag: Any) -> str:
-    """`tag`, if TensorBoard can show it. Raises UsageError."""
-    if not isinstance(tag, str) or not tag.strip():
-        raise UsageError(f"a metric has the name {tag!r} ({type(tag).__name__}); wanted a string that is not empty")
-    if tag.startswith(RESERVED_TAGS):
-        raise UsageError(
-            f"a metric has the name {tag!r}; names that begin with {RESERVED_TAGS!r} are TensorBoard's own"
-        )
-    try:
-        tag.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"a metric has the name {tag!r}, which is not valid Unicode text; give another name") from None
-    return tag
-
-
-def checked_step(step: Any) -> int:
-    """`step` as an integer that TensorBoard can show. Raises UsageError."""
-    plain = unwrap(step)
-    if getattr(step, "ndim", None) == 0 and not isinstance(plain, (int, float)):
-        plain = int(step)  # a tensor
-    if isinstance(plain, bool) or not isinstance(plain, int) or not 0 <= plain <= LARGEST_STEP:
-        raise UsageError(
-            f"step is {short(step)}; wanted a whole number from 0 to 2**31-1, which is what TensorBoard can show"
-        )
-    return plain
-
-
-def as_float(tag: str, value: Any) -> float:
-    """`value` as a float: numbers, bools, 0-d arrays and tensors of any framework. Raises UsageError."""
-    if not isinstance(value, (str, bytes)) and getattr(value, "ndim", 0) == 0:
-        try:
-            return float(value)
-        except (TypeError, ValueError, OverflowError):
-            pass
-    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
-    raise UsageError(f"metric {tag!r} is {short(value)} ({type(value).__name__}{shape}); wanted a single number")
+def name_of(hparam: Any) -> str:
+    """The name of an hparam given by name or as an object."""
+    return hparam if isinstance(hparam, str) else str(hparam.name)
 
 
 def short(value: object) -> str:

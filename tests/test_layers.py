@@ -14,9 +14,9 @@ import hparams_lab as lab
 PACKAGE = Path(lab.__file__).parent
 LAYERS = (
     # 0  the pure core: no files, no clock, no framework
-    ("errors", "values", "space", "hparam", "experiment", "trial", "results", "overrides", "strategies"),
+    ("errors", "values", "scalar", "space", "hparam", "experiment", "trial", "results", "overrides", "strategies"),
     # 1  protos and files
-    ("locks", "paths", "events", "logger"),
+    ("locks", "paths", "events", "provenance", "system", "logger", "run_dir", "start"),
     # 2  orchestration
     ("executors", "domain", "plan", "sweep_dir", "sweep_events", "runner", "progress"),
     # 3  leaves, one framework each

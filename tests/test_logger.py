@@ -18,6 +18,7 @@ from hparams_lab.events.reader import OUTCOME_TAG, event_files
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
 from hparams_lab.paths import LogDirPaths
+from hparams_lab.provenance import PROVENANCE_TAG, provenance_markdown
 from hparams_lab.results import Outcome
 from hparams_lab.space import Discrete
 from hparams_lab.start import start_run
@@ -58,7 +59,11 @@ def test_a_loop_of_ones_own(weird_tmp_path):
     found = read_back(run)
     assert dict(found.hparams) == {"units": 32, "lr": 0.01, "act": "None"}
     assert found.trial_id == trial_id({"units": 32, "lr": 0.01, "act": None})
-    assert (found.outcome, found.reason, found.texts) == (Outcome.COMPLETED, "", {"note": "**why**"})
+    assert (found.outcome, found.reason, found.texts) == (
+        Outcome.COMPLETED,
+        "",
+        {"note": "**why**", PROVENANCE_TAG: provenance_markdown()},
+    )
     assert found.scalars("loss").steps.tolist() == [1, 2, 4, 5]
     assert found.scalars("loss").values.tolist() == [0.5, 0.25, 0.125, 0.0625]
     assert found.started <= found.scalars("loss").wall_times[0] <= found.ended

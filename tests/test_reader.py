@@ -171,11 +171,12 @@ def test_files_by_tensorflow(tmp_path):
 
 
 def test_a_left_run_is_given_an_end(tmp_path):
-    run = start_run(tmp_path, hparams={"x": 1})
+    run = start_run(tmp_path, hparams={"x": 1}, provenance=False)
     run.log({"loss": 0.5})
     with pytest.raises(LogDirError, match=r" is being written by another process; wait for it to end$"):
         end_left_run(run.dir, Outcome.CRASHED, "process 7 died")
-    run._writer.close()
+    run.flush()
+    run._events.abandon()
     end_left_run(run.dir, Outcome.CRASHED, "process 7 died", "out of memory")
     found = read_run(run.dir, run.name)
     assert (found.outcome, found.reason, found.metrics) == (Outcome.CRASHED, "process 7 died", {"loss": 0.5})

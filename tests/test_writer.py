@@ -11,8 +11,8 @@ import pytest
 
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.event_file import read_events, summary_event
-from hparams_lab.events.summaries import scalars, text
-from hparams_lab.events.writer import FLUSH_BYTES, EventFileWriter
+from hparams_lab.events.summaries import scalars
+from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.locks import held, is_held
 
 needs_flock = pytest.mark.skipif(os.name == "nt", reason="Windows has no flock")
@@ -69,18 +69,52 @@ def test_a_directory_that_cannot_be_written(tmp_path):
         EventFileWriter.create(tmp_path / "gone")
 
 
-def test_flushes_by_size(writer):
-    writer.add(text("small", "x"))
-    assert writer.path.stat().st_size == 0
-    writer.add(text("large", "x" * FLUSH_BYTES))
-    assert len(list(read_events(writer.path.read_bytes()))) == 3
-    writer.add(text("small", "x"))
-    assert len(list(read_events(writer.path.read_bytes()))) == 3
-
-
-def test_flushes_by_age(writer):
-    writer._flushed -= 2.1  # seconds ago
+def test_what_is_added_waits_for_a_flush_and_what_is_written_does_not(writer):
     writer.add(scalars({"loss": 0.5}), step=1)
+    assert writer.path.stat().st_size == 0
+    writer.flush()
+    assert steps(writer.path) == [1]
+    writer.add(scalars({"loss": 0.5}), step=2)
+    writer.write(summary_event(scalars({"loss": 0.5}), 3, 1.0) + summary_event(scalars({"loss": 0.5}), 4, 1.0))
+    assert steps(writer.path) == [1, 2, 3, 4]
+
+
+def test_truncate_then_go_on(writer):
+    writer.write(summary_event(scalars({"loss": 0.5}), 1, 1.0))
+    size = writer.path.stat().st_size
+    writer.write(summary_event(scalars({"loss": 0.5}), 2, 1.0))
+    writer.truncate(size)
+    writer.write(summary_event(scalars({"loss": 0.5}), 3, 1.0))
+    assert steps(writer.path) == [1, 3]
+
+
+def test_an_abandoned_writer_writes_nothing(writer):
+    writer.add(scalars({"loss": 0.5}), step=1)
+    writer.abandon()
+    writer.abandon()
+    writer.close()
+    assert writer.path.read_bytes() == b""
+    assert not is_held(writer.path)
+
+
+def test_closing_that_fails_leaves_the_file_open_to_be_closed_again(writer, tmp_path):
+    """Here the directory is gone for a moment: its entry cannot be waited for."""
+    writer.add(scalars({"loss": 0.5}), step=1)
+    moved = tmp_path.with_name("moved")
+    tmp_path.rename(moved)
+    with pytest.raises(FileNotFoundError):
+        writer.close()
+    moved.rename(tmp_path)
+    writer.add(scalars({"loss": 0.5}), step=2)
+    writer.close()
+    assert steps(writer.path) == [1, 2]
+
+
+@pytest.mark.parametrize("fsync", [True, False])
+def test_close_with_and_without_waiting_for_the_disk(tmp_path, fsync):
+    writer = EventFileWriter.create(tmp_path)
+    writer.add(scalars({"loss": 0.5}), step=1)
+    writer.close(fsync)
     assert steps(writer.path) == [1]
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tensorboard.plugins.hparams import api_pb2
 
@@ -22,10 +22,12 @@ from hparams_lab.events import summaries
 from hparams_lab.events.event_file import read_events
 from hparams_lab.events.reader import event_files
 from hparams_lab.events.writer import EventFileWriter
-from hparams_lab.experiment import Experiment
 from hparams_lab.locks import held
 from hparams_lab.paths import LogDirPaths, natural
 from hparams_lab.values import Value, canonical
+
+if TYPE_CHECKING:
+    from hparams_lab.experiment import Experiment
 
 Declared: TypeAlias = api_pb2.Experiment
 
@@ -172,7 +174,7 @@ _known: dict[Path, _Known] = {}
 def is_declared(paths: LogDirPaths, values: Mapping[str, Value], tags: Iterable[str]) -> Declared | None:
     """The directory's declaration, if it holds the values and tags, by what this process saw of it; else None."""
     known = _known.get(paths.root)
-    if known is None or not known.directory.is_dir() or not known.tags.issuperset(tags):
+    if known is None or not os.path.isdir(known.directory) or not known.tags.issuperset(tags):
         return None
     return known.message if all(known.holds(name, value) for name, value in values.items()) else None
 

@@ -54,7 +54,7 @@ class ScalarEncoder:
         """
         if len(steps) < FEW:
             points = zip(steps.tolist(), wall_times.tolist(), values.tolist(), strict=True)
-            return b"".join([self._layout(_varint_length(step)).one(step, time, value) for step, time, value in points])
+            return b"".join([self.one(step, time, value) for step, time, value in points])
         with np.errstate(over="ignore", invalid="ignore"):
             narrow = values.astype("<f4")
         lengths = np.searchsorted(_VARINT_ENDS, steps, side="right")
@@ -69,6 +69,10 @@ class ScalarEncoder:
                 rows = slice(at, min(at + _CHUNK, end))
                 parts.append(layout.rows(steps[rows], wall_times[rows], narrow[rows]).tobytes())
         return b"".join(parts)
+
+    def one(self, step: int, wall_time: float, value: float) -> bytes:
+        """The record of one point."""
+        return self._layout(_varint_length(step)).one(step, wall_time, value)
 
     def _scattered(
         self,
@@ -130,7 +134,7 @@ class _Layout:
         matrix = np.empty((count, len(self._row)), np.uint8)
         matrix[:] = self._row
         crc = np.full(count, self._fixed_crc)
-        self._put(matrix, crc, self._wall_time, wall_times.astype("<f8", copy=False).view(np.uint8).reshape(count, 8))
+        self._put(matrix, crc, self._wall_time, wall_times.astype("<f8").view(np.uint8).reshape(count, 8))
         self._put(matrix, crc, self._step, _varints(steps, self._length))
         self._put(matrix, crc, self._value, values.view(np.uint8).reshape(count, 4))
         masked = ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(MASK_DELTA)
@@ -141,8 +145,10 @@ class _Layout:
         """Place the columns of `data` at `at`, and what they mean for the checksum."""
         width = data.shape[1]
         matrix[:, at : at + width] = data
+        varying = np.bitwise_or.reduce(data ^ data[0])
         for place in range(width):
-            crc ^= _crc_table(self._payload_end - at - place - 1).take(data[:, place])
+            table = _crc_table(self._payload_end - at - place - 1)
+            crc ^= table.take(data[:, place]) if varying[place] else table[data[0, place]]
 
 
 _VARINT_ENDS = np.array([1, *(1 << 7 * length for length in range(1, 5))])

@@ -7,6 +7,7 @@ Source: https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/compat
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import re
@@ -26,8 +27,13 @@ _counter = itertools.count()
 def file_name(now: float | None = None, host: str | None = None, pid: int | None = None) -> str:
     """A name for a new event file, different at each call of a process."""
     seconds = int(time.time() if now is None else now)
-    host = re.sub(r"[^\w.-]", "_", socket.gethostname() if host is None else host)
+    host = _this_host() if host is None else re.sub(r"[^\w.-]", "_", host)
     return f"events.out.tfevents.{seconds:010d}.{host}.{os.getpid() if pid is None else pid}.{next(_counter)}"
+
+
+@functools.cache
+def _this_host() -> str:
+    return re.sub(r"[^\w.-]", "_", socket.gethostname())
 
 
 def is_event_file(name: str) -> bool:

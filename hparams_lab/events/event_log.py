@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hparams_lab.events import ticker
-from hparams_lab.events.encoder import ScalarEncoder
+from hparams_lab.events.encoder import FEW, ScalarEncoder
 from hparams_lab.events.writer import EventFileWriter
 
 FULL_BYTES = 1 << 20
@@ -39,19 +39,22 @@ WhenFull = Literal["block", "drop"]
 
 
 class Signature(NamedTuple):
-    """The rows of one set of tags, logged together: packed (step, time, values)."""
+    """The rows of one set of tags, logged together: packed (time, values, step), which needs no padding."""
 
     pack: Callable[..., bytes]
     append: Callable[[bytes], None]
     rows: list[bytes]
     full: int  # rows
+    unpack: Callable[[bytes], tuple[Any, ...]]
+    kind: np.dtype[Any]
 
     @classmethod
     def of(cls, tags: tuple[str, ...]) -> Signature:
         """Empty rows for these tags."""
-        packer = struct.Struct(f"=id{len(tags)}d")
+        packer = struct.Struct(f"{1 + len(tags)}di")
+        kind = np.dtype([("time", "d"), ("values", "d", (len(tags),)), ("step", "i")])
         rows: list[bytes] = []
-        return cls(packer.pack, rows.append, rows, max(64, FULL_BYTES // packer.size))
+        return cls(packer.pack, rows.append, rows, max(64, FULL_BYTES // packer.size), packer.unpack, kind)
 
 
 class Columns(NamedTuple):
@@ -200,16 +203,28 @@ class EventLog:
 
     def _encode_rows(self) -> None:
         """The rows of all signatures to records."""
+        taken = [(tags, signature, _taken(signature.rows)) for tags, signature in list(self._every.items())]
+        if sum(len(rows) for _, _, rows in taken) < FEW:
+            self._encode_few(taken)
+            return
         pieces: dict[str, list[Columns]] = {}
-        for tags, signature in list(self._every.items()):
-            rows = _taken(signature.rows)
+        for tags, signature, rows in taken:
             if rows:
-                kind = np.dtype([("step", "<i4"), ("time", "<f8"), ("values", "<f8", (len(tags),))])
-                table = np.frombuffer(b"".join(rows), kind)
+                table = np.frombuffer(b"".join(rows), signature.kind)
                 steps = table["step"].astype(np.int64)
                 for place, tag in enumerate(tags):
                     pieces.setdefault(tag, []).append(Columns(steps, table["time"], table["values"][:, place]))
         self._records += [self._encoded(tag, columns) for tag, columns in pieces.items()]
+
+    def _encode_few(self, taken: list[tuple[tuple[str, ...], Signature, list[bytes]]]) -> None:
+        """As `_encode_rows`, for so few rows that arrays are not worth it."""
+        rows = [(signature.unpack(row), tags) for tags, signature, packed in taken for row in packed]
+        rows.sort(key=lambda row: row[0][0])
+        for (time_logged, *values, step), tags in rows:
+            wall_time = time_logged + self._since
+            for tag, value in zip(tags, values, strict=True):
+                self._note(tag, step, step, value)
+                self._records.append(self._encoder(tag).one(step, wall_time, value))
 
     def _encoded(self, tag: str, pieces: list[Columns]) -> bytes:
         """The records of a tag, in the order of logging also where it was logged with different others."""
@@ -218,24 +233,24 @@ class EventLog:
             joined = Columns(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
             order = np.argsort(joined.times, kind="stable")
             columns = Columns(joined.steps[order], joined.times[order], joined.values[order])
-        self._note(tag, columns)
+        steps = columns.steps
+        goes_back = bool((steps[1:] < steps[:-1]).any())
+        self._note(tag, -1 if goes_back else int(steps[0]), int(steps[-1]), float(columns.values[-1]))
+        return self._encoder(tag).encode(steps, columns.times + self._since, columns.values)
+
+    def _encoder(self, tag: str) -> ScalarEncoder:
         encoder = self._encoders.get(tag)
         if encoder is None:
             encoder = self._encoders[tag] = ScalarEncoder(tag)
-        return encoder.encode(columns.steps, self._wall_times(columns.times), columns.values)
+        return encoder
 
-    def _note(self, tag: str, columns: Columns) -> None:
-        """Keep the last point, and tell of steps that go back."""
-        steps = columns.steps
+    def _note(self, tag: str, first: int, last: int, value: float) -> None:
+        """Keep the last point, and tell of steps that go back from the one before to the `first` of these."""
         before = self.last.get(tag)
-        self.last[tag] = (int(steps[-1]), float(columns.values[-1]))
-        if self._went_back and ((before and steps[0] < before[0]) or (steps[1:] < steps[:-1]).any()):
+        self.last[tag] = (last, value)
+        if self._went_back and (first < 0 or (before and first < before[0])):
             tell, self._went_back = self._went_back, None
             tell(tag)
-
-    def _wall_times(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The clock's times as seconds since 1970, by what the system's clock said when the log was opened."""
-        return times + self._since
 
     def _write(self) -> None:
         try:

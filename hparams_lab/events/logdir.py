@@ -6,14 +6,16 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.reader import read_run
 from hparams_lab.events.writer import sync_directory
-from hparams_lab.experiment import Experiment
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.results import Results
+
+if TYPE_CHECKING:
+    from hparams_lab.experiment import Experiment
 
 
 def read(logdir: str | os.PathLike[str]) -> Results:
@@ -40,7 +42,11 @@ def declared_experiment(paths: LogDirPaths) -> Experiment | None:
 
     Raises LogDirError when it tells something else.
     """
-    sweep = load_sweep(paths) or {}
+    sweep = load_sweep(paths)
+    if not sweep:
+        return None
+    from hparams_lab.experiment import Experiment  # brings TensorBoard's classes, which a bare log needs not
+
     try:
         return Experiment.from_json(sweep["experiment"]) if "experiment" in sweep else None
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -16,7 +16,8 @@ from tensorboard.compat.proto.histogram_pb2 import HistogramProto
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from hparams_lab.errors import UsageError
-from hparams_lab.values import LARGEST_STEP, short
+from hparams_lab.scalar import LARGEST_STEP
+from hparams_lab.values import short
 
 _CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
 

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event
@@ -18,11 +19,13 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionS
 from hparams_lab.events import summaries
 from hparams_lab.events.event_file import is_event_file, read_events
 from hparams_lab.events.record import OVERHEAD, Finding, read_records
-from hparams_lab.experiment import Experiment
 from hparams_lab.locks import is_held
 from hparams_lab.results import Outcome, RunResult, Scalars
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value, trial_id
+
+if TYPE_CHECKING:
+    from hparams_lab.experiment import Experiment
 
 OUTCOME_TAG = "run/outcome"
 """A text whose first line is "<outcome>: <reason>", written where the session's status says too little."""

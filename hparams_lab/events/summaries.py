@@ -18,7 +18,6 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
-from tensorboard.util.tensor_util import make_ndarray
 
 from hparams_lab.values import LARGEST_INTEGER
 
@@ -102,6 +101,8 @@ def scalar_of(value: Summary.Value) -> float | None:
         return float(value.simple_value)
     if value.WhichOneof("value") != "tensor" or value.tensor.tensor_shape.dim or value.tensor.dtype == DT_STRING:
         return None
+    from tensorboard.util.tensor_util import make_ndarray  # slow to import, and only other tools' files need it
+
     try:
         return float(make_ndarray(value.tensor))
     except (KeyError, TypeError, ValueError):  # a type that NumPy lacks, or a tensor without its number

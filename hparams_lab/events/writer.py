@@ -87,10 +87,9 @@ class EventFileWriter:
         self.flush()
         if fsync:
             os.fsync(self._fd)
+            sync_directory(self.path.parent)
         os.close(self._fd)
         self._fd = -1
-        if fsync:
-            sync_directory(self.path.parent)
 
     def truncate(self, size: int) -> None:
         """Cut the file to `size` bytes."""

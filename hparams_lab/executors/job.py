@@ -15,11 +15,12 @@ from typing import Any, Protocol
 
 from hparams_lab.errors import MissingMetricError
 from hparams_lab.experiment import Experiment
-from hparams_lab.logger import Report, Run, outcome_of
+from hparams_lab.logger import Run, outcome_of
 from hparams_lab.provenance import PROVENANCE_TAG
 from hparams_lab.results import Outcome, RunResult
 from hparams_lab.trial import RunSpec
 
+Report = Callable[[int, Mapping[str, float]], None]
 Train = Callable[[Run], Mapping[str, Any] | None]
 
 
@@ -64,6 +65,21 @@ class Ended:
     death: str = ""
 
 
+class _ReportingRun(Run):
+    """A run that tells the runner what it logs."""
+
+    def __init__(self, *args: Any, report: Report | None, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._report = report
+
+    def log(self, metrics: Mapping[str, Any] | str, value: Any = None, step: int | None = None) -> None:
+        """As `Run.log`, and report."""
+        super().log(metrics, value, step)
+        if self._report is not None:
+            mapping = {metrics: value} if isinstance(metrics, str) else metrics
+            self._report(self._step, {tag: float(value) for tag, value in mapping.items()})
+
+
 def check(train: Train) -> None:
     """Raise what would keep every run from training, such as missing data, where the train function can tell."""
     can_train = getattr(train, "check", None)
@@ -77,7 +93,7 @@ def perform(train: Train, setup: Setup, job: Job, report: Report | None = None) 
     KeyboardInterrupt is passed on after the run was ended as interrupted; SystemExit counts as a crash.
     """
     seed_everything(job.spec.seed)
-    run = Run(
+    run = _ReportingRun(
         job.directory,
         job.name,
         job.spec.trial.hparams,

@@ -1,0 +1,70 @@
+"""A scalar as it is logged: its tag, step and value, checked; and which way is better."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from hparams_lab.errors import UsageError
+from hparams_lab.values import short, unwrap
+
+Goal = Literal["max", "min"]
+
+_MORE_IS_BETTER = re.compile(r"acc|auc|f1|precision|recall|r2|iou|dice|score|reward|bleu|rouge")
+_LESS_IS_BETTER = re.compile(r"loss|err|mse|mae|rmse|perplexity|entropy|divergence|latency")
+
+LARGEST_STEP = 2**31 - 1
+"""A step above this answers 500 for the whole directory in TensorBoard's HParams tab."""
+
+LARGEST_SCALAR = 3.4028235677973366e38
+"""Beyond this a value is infinite in the 32 bits that TensorBoard's scalars have."""
+
+RESERVED_TAGS = "_hparams_/"
+"""Where TensorBoard's HParams plugin keeps its own."""
+
+
+def checked_tag(tag: Any) -> str:
+    """`tag`, if TensorBoard can show it. Raises UsageError."""
+    if not isinstance(tag, str) or not tag.strip():
+        raise UsageError(f"a metric has the name {tag!r} ({type(tag).__name__}); wanted a string that is not empty")
+    if tag.startswith(RESERVED_TAGS):
+        raise UsageError(
+            f"a metric has the name {tag!r}; names that begin with {RESERVED_TAGS!r} are TensorBoard's own"
+        )
+    try:
+        tag.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"a metric has the name {tag!r}, which is not valid Unicode text; give another name") from None
+    return tag
+
+
+def checked_step(step: Any) -> int:
+    """`step` as an integer that TensorBoard can show. Raises UsageError."""
+    plain = unwrap(step)
+    if getattr(step, "ndim", None) == 0 and not isinstance(plain, (int, float)):
+        plain = int(step)  # a tensor
+    if isinstance(plain, bool) or not isinstance(plain, int) or not 0 <= plain <= LARGEST_STEP:
+        raise UsageError(
+            f"step is {short(step)}; wanted a whole number from 0 to 2**31-1, which is what TensorBoard can show"
+        )
+    return plain
+
+
+def as_float(tag: str, value: Any) -> float:
+    """`value` as a float: numbers, bools, 0-d arrays and tensors of any framework. Raises UsageError."""
+    if not isinstance(value, (str, bytes)) and getattr(value, "ndim", 0) == 0:
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
+    raise UsageError(f"metric {tag!r} is {short(value)} ({type(value).__name__}{shape}); wanted a single number")
+
+
+def goal_of_tag(tag: str) -> Goal | None:
+    """The better direction of a tag that says it: "max" for accuracies, "min" for losses, None for the rest."""
+    tag = tag.lower()
+    more, less = bool(_MORE_IS_BETTER.search(tag)), bool(_LESS_IS_BETTER.search(tag))
+    if more == less:
+        return None
+    return "max" if more else "min"
