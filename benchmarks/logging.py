@@ -87,15 +87,17 @@ def tf_function_per_step(logdir: str, tags: Sequence[str], values: Values) -> Lo
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.float32), tf.TensorSpec([], tf.int64)])
     def log_step(value: Any, step: Any) -> None:
-        with writer.as_default():
-            for tag in tags:
-                tf.summary.scalar(tag, value, step=step)
+        for tag in tags:
+            tf.summary.scalar(tag, value, step=step)
 
-    log_step.get_concrete_function()
+    with writer.as_default():
+        log_step.get_concrete_function()
+    points = list(zip(tf.constant(values, tf.float32), tf.range(len(values), dtype=tf.int64), strict=True))
 
     def log() -> None:
-        for step, value in enumerate(values):
-            log_step(value, step)
+        with writer.as_default():
+            for value, step in points:
+                log_step(value, step)
         writer.close()
 
     return log
@@ -260,9 +262,9 @@ SCALARS = {
     "tf.summary, eager": Contender(tf_eager, *TF, most=5_000),
     "tf.summary, tf.function per step": Contender(tf_function_per_step, *TF, most=20_000),
     "tf.summary, tf.function of the loop": Contender(tf_function_of_loop, *TF),
-    "torch SummaryWriter": Contender(torch_writer, *TORCH),
-    "tensorboardX SummaryWriter": Contender(tensorboardx_writer, *TENSORBOARDX),
-    "tensorboard.summary.Writer": Contender(tensorboard_writer, *TB),
+    "torch SummaryWriter": Contender(torch_writer, *TORCH, most=50_000),
+    "tensorboardX SummaryWriter": Contender(tensorboardx_writer, *TENSORBOARDX, most=50_000),
+    "tensorboard.summary.Writer": Contender(tensorboard_writer, *TB, most=50_000),
     "tensorboard EventFileWriter": Contender(tensorboard_event_file_writer, *TB),
     "tuff-bird": Contender(tuff_bird, *TUFF_BIRD),
     "an empty Python function": Contender(empty_call),
@@ -273,10 +275,15 @@ SCALARS = {
 # A short run: hparams and three scalars.
 
 
+_NUMBERS = random.Random(0)
+_HPARAMS = [
+    {"units": _NUMBERS.choice([16, 32, 64, 128]), "lr": _NUMBERS.uniform(1e-4, 1e-1)} for _ in range(WARM_UP + 1000)
+]
+
+
 def hparams_of(number: int) -> dict[str, Any]:
-    """Two values that vary from run to run."""
-    numbers = random.Random(number)
-    return {"units": numbers.choice([16, 32, 64, 128]), "lr": numbers.uniform(1e-4, 1e-1)}
+    """Two values that vary from run to run, at random."""
+    return _HPARAMS[number % len(_HPARAMS)]
 
 
 METRICS = {"loss": 0.25, "accuracy": 0.9, "seconds": 12.0}
@@ -370,17 +377,20 @@ SHORT_RUNS = {
     "the same bytes, mkdir and a raw write": Contender(raw_short_run),
 }
 
+WITHOUT_TENSORFLOW = 'import sys; sys.modules["tensorboard.compat.notf"] = sys; '
+OUR_IMPORT = "from hparams_lab import start_run"
 STATEMENTS = {
+    OUR_IMPORT: (None, OUR_IMPORT),
     "import hparams_lab": (None, "import hparams_lab"),
-    "from hparams_lab import start_run": (None, "from hparams_lab import start_run"),
     "python -c pass": (None, "pass"),
     "import numpy": (None, "import numpy"),
-    "tensorboard EventFileWriter, hparams api": (
+    "tensorboard EventFileWriter, hparams_pb": (
         TB,
-        "import tensorboard.summary.writer.event_file_writer; from tensorboard.plugins.hparams import api; api.HParam",
+        f"{WITHOUT_TENSORFLOW}import tensorboard.summary.writer.event_file_writer as writer; writer.EventFileWriter;"
+        "from tensorboard.plugins.hparams.summary_v2 import hparams_pb",
     ),
     "tensorflow": (TF, "import tensorflow; tensorflow.summary"),
-    "torch SummaryWriter": (TORCH, "from torch.utils.tensorboard import SummaryWriter"),
+    "torch SummaryWriter": (TORCH, f"{WITHOUT_TENSORFLOW}from torch.utils.tensorboard import SummaryWriter"),
     "tensorboardX SummaryWriter": (TENSORBOARDX, "from tensorboardX import SummaryWriter"),
     "tuff-bird": (TUFF_BIRD, "import tuffbird"),
 }
@@ -397,7 +407,7 @@ def measured_scalars(contender: Contender, tags: int, steps: int, logdir: Path, 
     contender.prepare(str(logdir / "warm-up"), names, values[:WARM_UP])()
     seconds = timed(contender.prepare(str(logdir / "timed"), names, values))
     if check and contender.prepare is not empty_call:
-        expect({name: steps for name in names}, logdir / "timed")
+        expect(dict.fromkeys(names, steps), logdir / "timed")
     return [taken / (tags * steps) * 1e6 for taken in seconds]
 
 
@@ -435,7 +445,8 @@ def expect(wanted: Mapping[str, int], logdir: Path) -> None:
     found: dict[str, int] = collections.Counter()
     for path in logdir.rglob("*tfevents*"):
         for event in RawEventFileLoader(str(path)).Load():
-            found.update(value.tag for value in Event.FromString(event).summary.value)
+            tags = (value.tag for value in Event.FromString(event).summary.value)
+            found.update(tag.removeprefix("while/") for tag in tags)  # the name scope of a loop in a tf.function
     short = {tag: found[tag] for tag, count in wanted.items() if found[tag] != count}
     if short:
         sys.exit(f"of {dict(wanted)} there are only {short} in {logdir}")
@@ -484,20 +495,28 @@ def in_own_process(*arguments: object) -> list[float]:
 
 
 def measures_of(
-    contenders: Mapping[str, Contender], kind: str, names: Mapping[str, str], scale: float, parent: str | None
+    contenders: Mapping[str, Contender], kind: str, names: Mapping[str, str], options: argparse.Namespace
 ) -> dict[str, Callable[[], list[float]]]:
     """By shown name, a measurement in a process of its own that is checked the first time."""
 
     def measure_of(name: str) -> Callable[[], list[float]]:
         checks: Iterator[list[str]] = itertools.chain([["--check"]], itertools.repeat([]))
-        directory = ["--dir", parent] if parent else []
-        return lambda: in_own_process("--contender", name, "--kind", kind, "--scale", scale, *directory, *next(checks))
+        what = ["--contender", name, "--kind", kind, "--scale", options.scale, *directory_of(options)]
+        return lambda: in_own_process(*what, *next(checks))
 
     return {
         names.get(name, name): measure_of(name)
         for name, contender in contenders.items()
-        if is_installed(name, contender.package, contender.module)
+        if is_asked_for(name, contender, options.only) and is_installed(name, contender.package, contender.module)
     }
+
+
+def is_asked_for(name: str, contender: Contender, only: Sequence[str]) -> bool:
+    return not only or contender.prepare in (ours, our_short_run) or any(part in name for part in only)
+
+
+def directory_of(options: argparse.Namespace) -> list[str]:
+    return ["--dir", options.dir] if options.dir else []
 
 
 def is_installed(name: str, package: str, module: str) -> bool:
@@ -518,7 +537,7 @@ def import_cost(statement: str) -> list[float]:
 def compare_scalars(options: argparse.Namespace) -> None:
     for tags, steps in STEPS.items():
         names = {"run.log": OURS[tags]}
-        measures = measures_of(SCALARS, str(tags), names, options.scale, options.dir)
+        measures = measures_of(SCALARS, str(tags), names, options)
         title = f"Scalars: {tags} tag{'s' if tags > 1 else ''} x {int(steps * options.scale):,} steps"
         notes = [
             f"{name}: measured with {contender.most:,} scalars"
@@ -530,7 +549,7 @@ def compare_scalars(options: argparse.Namespace) -> None:
 
 
 def compare_short_runs(options: argparse.Namespace) -> None:
-    measures = measures_of(SHORT_RUNS, "short", {}, options.scale, options.dir)
+    measures = measures_of(SHORT_RUNS, "short", {}, options)
     figures = in_turn_columns(measures, options.rounds)
     title = "A whole short run: hparams and three scalars, from start to finish, one after the other"
     show_columns(title, ["CPU ms a run", "wall ms"], figures, OUR_RUN)
@@ -553,11 +572,11 @@ def compare_imports(options: argparse.Namespace) -> None:
 
 def compare_memory(options: argparse.Namespace) -> None:
     sizes = [int(scalars * options.scale) for scalars in (10**5, 10**6, 10**7)]
-    directory = ["--dir", options.dir] if options.dir else []
+    directory = directory_of(options)
     measures = {
         f"{size:,} scalars": lambda size=size: in_own_process("--memory", size, *directory)[0] for size in (0, *sizes)
     }
-    show("Memory of run.log({20 tags}, step)", "peak MB", in_turn(measures, min(options.rounds, 3)), "0 scalars")
+    show("Memory of run.log({20 tags}, step)", "peak MB", in_turn(measures, options.rounds), "0 scalars")
 
 
 COMPARISONS = {
@@ -588,6 +607,9 @@ def main() -> None:
     parser.add_argument("what", nargs="*", metavar="WHAT", help=f"of {', '.join(COMPARISONS)}; all when left out")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="log so many times as much")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="PART", help="besides ours, those with it in their name"
+    )
     default = MEMORY if os.path.isdir(MEMORY) else None
     parser.add_argument(
         "--dir", default=default, help=f"where to write; {default or 'a temporary directory'} by default"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import math
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -16,13 +17,14 @@ import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hparams_lab.errors import LogDirError, Pruned, UsageError
 from hparams_lab.events import media, summaries
 from hparams_lab.events.event_file import summary_event
-from hparams_lab.events.event_log import EventLog, Signature, WhenFull
+from hparams_lab.events.event_log import EventLog, WhenFull
 from hparams_lab.events.reader import OUTCOME_TAG, event_files
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.results import Outcome
@@ -80,13 +82,14 @@ class Run:
         self.summary: dict[str, Any] = {}
         self._experiment = experiment
         self._fsync = fsync
-        self._over = False
         self._status: tuple[Outcome, str] | None = None
         writer, self._step = reopened or (EventFileWriter.create(directory, clock()), -1)
         self._events = EventLog(writer, when_full, wall=clock)
-        self._signatures, self._now = self._events.signatures, self._events.clock
+        self._over = False
+        self._ending = False  # whether the end was added
+        self._signatures = self._events.signatures
         self._events.on_steps_back(partial(_warn_of_steps_back, name))
-        self._began = self._now()
+        self._began = perf_counter()
         self._at_finish: list[Callable[[], Any]] = []
         if reopened is None:
             now = self._events.wall_time()
@@ -107,25 +110,32 @@ class Run:
         Raises UsageError for a value that is not a number, a step out of range, or a run that is over; LogDirError
         when what was logged before could not be written.
         """
+        # Each line here is paid for with every scalar; benchmarks/logging.py says how much.
         try:
-            tags: tuple[str, ...]
-            values: Any
             if type(metrics) is str:
-                tags, values = (metrics,), (value,)
+                tag = metrics
             else:
-                tags, values = tuple(metrics), metrics.values()  # type: ignore[union-attr]
                 step = value if step is None else step
+                if len(metrics) == 1:
+                    (tag,) = metrics  # type: ignore[str-unpack]
+                    value = metrics[tag]  # type: ignore[index]
+                else:
+                    tag = ""
             if step is None:
                 step = self._step + 1
             elif step < 0:
                 raise KeyError
-            signature = self._signatures[tags]
-            signature[1](signature[0](self._now(), *values, step))  # append(pack(...))
+            if tag:
+                pack, append, rows, full = self._signatures[tag]
+                append(pack(perf_counter(), step, value))
+            else:
+                pack, append, rows, full = self._signatures[tuple(metrics)]
+                append(pack(perf_counter(), step, *metrics.values()))  # type: ignore[union-attr]
         except Exception:  # something to look at: new tags, other types, a run that is over, a full disk
-            signature, step = self._log_with_care(metrics, value, step)
+            rows, full, step = self._log_with_care(metrics, value, step)
         self._step = step
-        if len(signature[2]) > signature[3]:
-            self._events.overflow(signature)
+        if len(rows) > full:
+            self._events.overflow(rows, full)
 
     def log_columns(self, columns: Mapping[str, Any], steps: Any = None) -> None:
         """Log whole curves at once: `log_columns({"loss": losses}, steps=range(1000))`.
@@ -180,9 +190,9 @@ class Run:
 
     def log_aside(self, metrics: Mapping[str, float]) -> None:
         """Log scalars by the clock: the step is the whole seconds since the run began. `log` counts as before."""
-        signature = self._signatures.get((*metrics,)) or self._events.signature((*metrics,))
-        now = self._now()
-        signature.append(signature.pack(now, *metrics.values(), int(now - self._began)))
+        signature = self._events.signature(tuple(metrics))
+        now = perf_counter()
+        signature.append(signature.pack(now, int(now - self._began), *metrics.values()))
 
     def at_finish(self, call: Callable[[], Any]) -> None:
         """Call it when the run is finished, before its end is written."""
@@ -234,17 +244,8 @@ class Run:
         if self._over or self._events.abandoned:
             return
         outcome = _outcome_named(outcome)
-        while self._at_finish:
-            self._at_finish.pop()()
-        final = {checked_tag(tag): as_float(tag, value) for tag, value in {**self.summary, **(metrics or {})}.items()}
-        self._log_final(final)
-        if outcome is Outcome.COMPLETED and self._status:
-            outcome, reason = self._status
-        if outcome is Outcome.COMPLETED and (broken := self._divergence()):
-            outcome, reason = Outcome.DIVERGED, broken
-        now = self._events.wall_time()
-        records = [summary_event(summary, 0, now) for summary in ending(outcome, reason, details, now)]
-        self._events.add(b"".join(records))
+        if not self._ending:
+            self._add_ending({**self.summary, **(metrics or {})}, outcome, reason, details)
         try:
             self._events.close(self._fsync)
         except OSError as error:
@@ -263,37 +264,57 @@ class Run:
 
     def __del__(self) -> None:
         if not getattr(self, "_over", True):
-            self.finish(None, *outcome_of(sys.exc_info()[1]))
+            finish = partial(self.finish, None, *outcome_of(sys.exc_info()[1]))
+            if self._events.is_draining:  # maybe here: garbage is collected in any thread, at any place
+                threading.Thread(target=finish, name="hparams_lab finish").start()
+            else:
+                finish()
 
     def __repr__(self) -> str:
         return f"<Run {self.name!r} in {str(self.dir)!r}>"
 
-    def _log_with_care(self, metrics: Any, value: Any, step: Any) -> tuple[Signature, int]:
-        """`log` with every check: the rows that were appended to, and the step."""
+    def _log_with_care(self, metrics: Any, value: Any, step: Any) -> tuple[list[bytes], int, int]:
+        """`log` with every check: the rows that were appended to, how many are full, and the step."""
         self._check_open()
         if not isinstance(metrics, (str, Mapping)):
             raise UsageError(f"log() got {short(metrics)}; wanted a mapping of values by name, or a name and a value")
         step = checked_step(self._step + 1 if step is None else step)
         mapping = {metrics: value} if isinstance(metrics, str) else metrics
         values = {checked_tag(tag): as_float(tag, value) for tag, value in mapping.items()}
-        signature = self._events.signature((*values,))
-        signature.append(signature.pack(self._now(), *values.values(), step))
-        return signature, step
+        signature = self._events.signature(tuple(values))
+        signature.append(signature.pack(perf_counter(), step, *values.values()))
+        return signature.rows, signature.full, step
 
     def _add(self, summary: Any, step: int | None) -> None:
         self._check_open()
         step = max(self._step, 0) if step is None else checked_step(step)
         self._events.add(summary_event(summary, step, self._events.wall_time()))
 
+    def _add_ending(self, metrics: Mapping[str, Any], outcome: Outcome, reason: str, details: str) -> None:
+        """Add the final metrics and the end, once: a finish that fails is only written again."""
+        while self._at_finish:
+            self._at_finish.pop()()
+        final = {checked_tag(tag): as_float(tag, value) for tag, value in metrics.items()}
+        self._events.settle()
+        if final:
+            self._log_final(final)
+        if outcome is Outcome.COMPLETED and self._status:
+            outcome, reason = self._status
+        if outcome is Outcome.COMPLETED and (broken := self._divergence()):
+            outcome, reason = Outcome.DIVERGED, broken
+        now = self._events.wall_time()
+        records = [summary_event(summary, 0, now) for summary in ending(outcome, reason, details, now)]
+        self._events.add(b"".join(records))
+        self._ending = True
+
     def _log_final(self, metrics: Mapping[str, float]) -> None:
-        """Write the values that are not the last ones yet, at the last step: the tab shows a metric's last point."""
-        self._events.drain()
+        """Log the values that are not the last ones yet, at the last step: the tab shows a metric's last point."""
         last = self._events.last
         step = max([self._step, 0, *(last[tag][0] for tag in metrics if tag in last)])
         new = {tag: value for tag, value in metrics.items() if last.get(tag) != (step, value)}
         if new:
             Run.log(self, new, step=step)
-            self._events.drain()
+            self._events.settle()
 
     def _divergence(self) -> str:
         """Why the run's objective does not count; empty when it does."""
@@ -339,7 +360,10 @@ _unfinished: weakref.WeakSet[Run] = weakref.WeakSet()
 def _finish_forgotten() -> None:
     """Give an end to the runs that nobody finished: failed when the program ends by an error, completed otherwise."""
     for run in list(_unfinished):
-        run.finish(None, *outcome_of(getattr(sys, "last_value", None)))
+        try:
+            run.finish(None, *outcome_of(getattr(sys, "last_value", None)))
+        except LogDirError as error:  # the others are to be finished, too
+            print(f"hparams_lab: {error}", file=sys.stderr)
 
 
 def outcome_of(error: BaseException | None) -> tuple[Outcome, str, str]:

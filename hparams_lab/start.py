@@ -33,9 +33,9 @@ from hparams_lab.logger import Run, Stored, stored_values
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.provenance import PROVENANCE_TAG, provenance_markdown
 from hparams_lab.run_dir import IfExists, checked_run_name, make_run_dir
-from hparams_lab.system import SYSTEM_PREFIX, SystemSampler
+from hparams_lab.system import SYSTEM_PREFIX, SystemSampler, found_psutil
 from hparams_lab.trial import HParams
-from hparams_lab.values import Value, checked, name_of, short, unwrap
+from hparams_lab.values import Value, canonical, checked, name_of, short, unwrap
 
 if TYPE_CHECKING:
     from hparams_lab.experiment import Experiment
@@ -77,7 +77,9 @@ def start_run(
     Raises HParamValueError for values that do not fit, LogDirError for a directory or name that cannot be used.
     """
     values = experiment.check(hparams) if experiment else checked_values(hparams, hparams_as_text)
-    paths = LogDirPaths(Path(logdir))
+    paths = LogDirPaths(Path(logdir).absolute())  # the program may change its working directory
+    if system:
+        found_psutil()  # before anything is made
     options: dict[str, Any] = {"trial": trial_id, "when_full": when_full, "fsync": fsync}
     if resume:
         if name is None:
@@ -159,7 +161,7 @@ def _reopened(
     before = read_run(directory, name, experiment or declared_experiment(paths))
     if before is None:
         raise LogDirError(f"{directory} holds no run to go on with; give another name, or resume=False")
-    if experiment is None and stored_in_text(before.hparams) != stored_in_text(values):
+    if not _same(before.hparams, values):
         raise LogDirError(f"run {name!r} has the hparams {dict(before.hparams)}, not {dict(values)}; start another run")
     writer = EventFileWriter.append(event_files(directory)[-1])
     writer.truncate(end_of_logged(writer.path.read_bytes()))
@@ -169,9 +171,13 @@ def _reopened(
     return DeclaringRun(paths, name, HParams(values), experiment, reopened=(writer, step), **options)
 
 
-def stored_in_text(hparams: Mapping[str, Value]) -> dict[str, str]:
-    """The values as text, which is the same however they were stored."""
-    return {name: str(value) for name, value in hparams.items()}
+def _same(before: Mapping[str, Value], values: Mapping[str, Value]) -> bool:
+    """Whether the values are those of the run before, which may have been stored as text or as another number type."""
+
+    def texts(value: Value) -> set[str]:
+        return {str(value), str(canonical(value))}
+
+    return before.keys() == values.keys() and all(texts(before[name]) & texts(values[name]) for name in values)
 
 
 def _declare(paths: LogDirPaths, values: Mapping[str, Value], experiment: Experiment | None) -> Stored:

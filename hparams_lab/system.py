@@ -31,15 +31,11 @@ class SystemSampler:
     """
 
     def __init__(self, run: Run, seconds: float = SECONDS) -> None:
-        try:
-            import psutil
-        except ModuleNotFoundError:
-            raise MissingExtraError.of("psutil, which system metrics need,", "system") from None
-        self._psutil = psutil
+        self._psutil = found_psutil()
         self._gpus = _nvidia_gpus()
         self._seconds = seconds
         self._stopped = threading.Event()
-        psutil.cpu_percent()  # the first call only sets where the next one counts from
+        self._psutil.cpu_percent()  # the first call only sets where the next one counts from
         self._thread = threading.Thread(
             target=self._work, args=(weakref.ref(run),), name="hparams_lab system", daemon=True
         )
@@ -48,7 +44,8 @@ class SystemSampler:
     def stop(self) -> None:
         """Take a last sample and end."""
         self._stopped.set()
-        self._thread.join(timeout=5.0)
+        if self._thread is not threading.current_thread():  # which may have been the last to hold the run
+            self._thread.join(timeout=5.0)
 
     def sample(self) -> dict[str, float]:
         """One sample: percents of the machine, gibibytes."""
@@ -77,6 +74,15 @@ class SystemSampler:
             del found
             if over:
                 return
+
+
+def found_psutil() -> Any:
+    """The psutil module. Raises MissingExtraError."""
+    try:
+        import psutil
+    except ModuleNotFoundError:
+        raise MissingExtraError.of("psutil, which system metrics need,", "system") from None
+    return psutil
 
 
 def _nvidia_gpus() -> list[tuple[Any, Any]]:

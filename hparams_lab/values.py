@@ -64,11 +64,13 @@ def canonical(value: Value) -> Value:
     return value
 
 
+_CANONICAL_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
 def trial_id(hparams: Mapping[str, Value]) -> str:
     """16 hexadecimal digits that name a trial: the SHA-256 of its canonical values as sorted JSON."""
     plain = {name: canonical(value) for name, value in hparams.items()}
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+    return hashlib.sha256(_CANONICAL_JSON.encode(plain).encode("ascii")).hexdigest()[:16]
 
 
 def parse_literal(text: str) -> Value:

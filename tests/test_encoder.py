@@ -22,7 +22,7 @@ points = st.tuples(steps, times, values)
 
 
 def by_protobuf(tag, rows):
-    """The records one by one, each built as messages. (Protobuf refuses no double: it narrows, to infinity if need be.)"""
+    """The records one by one, each built as a message."""
     return b"".join(summary_event(summaries.scalars({tag: value}), step, time) for step, time, value in rows)
 
 

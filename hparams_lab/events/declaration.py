@@ -111,7 +111,8 @@ def _holds(info: api_pb2.HParamInfo, value: Any) -> bool:
     if info.WhichOneof("domain") == "domain_interval":
         low, high = info.domain_interval.min_value, info.domain_interval.max_value
         return _is_number(value) and low <= value <= high
-    return value in _values_of(info)
+    is_bool = info.type == api_pb2.DATA_TYPE_BOOL  # 1 is no True
+    return isinstance(value, bool) is is_bool and value in _values_of(info)
 
 
 def joined_by(values: Mapping[str, Value]) -> Callable[[Declared, Declared], Declared]:
@@ -154,9 +155,10 @@ def stored_in(message: Declared, values: Mapping[str, Value]) -> dict[str, bool 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A declaration as this process saw it last: valid for as long as its directory is there."""
+    """A declaration as this process saw it last: valid for as long as its directory is there, and the same one."""
 
     directory: Path
+    stamp: tuple[int, int] | None
     message: Declared
     columns: Mapping[str, api_pb2.HParamInfo]
     tags: frozenset[str]
@@ -168,13 +170,22 @@ class _Known:
         return _holds(info, str(value) if info.type == api_pb2.DATA_TYPE_STRING else value)
 
 
+def _stamp(directory: Path) -> tuple[int, int] | None:
+    """What tells a directory from another one of its name; None when it is gone."""
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 _known: dict[Path, _Known] = {}
 
 
 def is_declared(paths: LogDirPaths, values: Mapping[str, Value], tags: Iterable[str]) -> Declared | None:
     """The directory's declaration, if it holds the values and tags, by what this process saw of it; else None."""
     known = _known.get(paths.root)
-    if known is None or not os.path.isdir(known.directory) or not known.tags.issuperset(tags):
+    if known is None or not known.tags.issuperset(tags) or _stamp(known.directory) != known.stamp:
         return None
     return known.message if all(known.holds(name, value) for name, value in values.items()) else None
 
@@ -193,7 +204,8 @@ def declare(
             _replace_experiment(paths, message)
         columns = {info.name: info for info in message.hparam_infos}
         tags = frozenset(info.name.tag for info in message.metric_infos if not info.name.group)
-        _known[paths.root] = _Known(_numbered(paths)[-1], message, columns, tags)
+        directory = _numbered(paths)[-1]
+        _known[paths.root] = _Known(directory, _stamp(directory), message, columns, tags)
         return message
 
 

@@ -20,6 +20,8 @@ from __future__ import annotations
 import functools
 import itertools
 import struct
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from google_crc32c import value as crc32c
@@ -34,8 +36,8 @@ FEW = 32
 _WALL_TIME = struct.Struct("<d")
 _VALUE = struct.Struct("<f")
 _CRC = struct.Struct("<I")
-_CHUNK = 1 << 14
-"""Rows that are encoded at once: their matrix stays in the cache."""
+_CHUNK = 1 << 12
+"""Rows that are encoded at once: their matrix stays in the cache, and fresh memory is slower than all the rest."""
 
 
 class ScalarEncoder:
@@ -52,23 +54,34 @@ class ScalarEncoder:
         Args:
           steps: 0 to 2**31-1. wall_times: seconds since 1970, not 0. values: any, narrowed to 32 bits.
         """
+        parts: list[bytes] = []
+        self.encode_to(lambda part: parts.append(bytes(part)), steps, wall_times, values)
+        return b"".join(parts)
+
+    def encode_to(
+        self,
+        emit: Callable[[bytes | memoryview], None],
+        steps: NDArray[np.int64],
+        wall_times: NDArray[np.float64],
+        values: NDArray[np.float64],
+    ) -> None:
+        """As `encode`, part by part. A part is valid until `emit` returns: its memory is used again for the next."""
         if len(steps) < FEW:
             points = zip(steps.tolist(), wall_times.tolist(), values.tolist(), strict=True)
-            return b"".join([self.one(step, time, value) for step, time, value in points])
+            emit(b"".join([self.one(step, time, value) for step, time, value in points]))
+            return
         with np.errstate(over="ignore", invalid="ignore"):
             narrow = values.astype("<f4")
         lengths = np.searchsorted(_VARINT_ENDS, steps, side="right")
-        changes = np.flatnonzero(np.diff(lengths)) + 1
-        bounds = [0, *changes.tolist(), len(steps)]
+        changes = np.flatnonzero(lengths[1:] != lengths[:-1]) + 1
         if len(changes) > len(steps) // FEW:  # steps in no order: many short stretches of one length
-            return self._scattered(steps, wall_times, narrow, lengths)
-        parts = []
-        for begin, end in itertools.pairwise(bounds):
+            emit(self._scattered(steps, wall_times, narrow, lengths))
+            return
+        for begin, end in itertools.pairwise([0, *changes.tolist(), len(steps)]):
             layout = self._layout(int(lengths[begin]))
             for at in range(begin, end, _CHUNK):
                 rows = slice(at, min(at + _CHUNK, end))
-                parts.append(layout.rows(steps[rows], wall_times[rows], narrow[rows]).tobytes())
-        return b"".join(parts)
+                emit(layout.rows(steps[rows], wall_times[rows], narrow[rows]).data.cast("B"))
 
     def one(self, step: int, wall_time: float, value: float) -> bytes:
         """The record of one point."""
@@ -85,9 +98,11 @@ class ScalarEncoder:
         records: list[bytes] = [b""] * len(steps)
         for length in np.unique(lengths).tolist():
             where = np.flatnonzero(lengths == length)
-            rows = self._layout(length).rows(steps[where], wall_times[where], values[where])
-            for place, row in zip(where.tolist(), rows, strict=True):
-                records[place] = row.tobytes()
+            for at in range(0, len(where), _CHUNK):
+                places = where[at : at + _CHUNK]
+                rows = self._layout(length).rows(steps[places], wall_times[places], values[places])
+                for place, row in zip(places.tolist(), rows, strict=True):
+                    records[place] = row.tobytes()
         return b"".join(records)
 
     def _layout(self, length: int) -> _Layout:
@@ -109,8 +124,19 @@ class _Layout:
         self._step = HEADER_SIZE + 10
         self._length = length
         self._value = self._payload_end - 4
-        self._fixed_crc = np.uint32(crc32c(payload))
-        self._row = np.frombuffer(self._record, np.uint8)
+        self._matrix: NDArray[np.uint8] | None = None
+
+    def _rows_for(self, count: int) -> NDArray[np.uint8]:
+        """A matrix of `count` rows, which is the next call's again; what it needs is made at the first call."""
+        if self._matrix is None:
+            between = self._value - self._wall_time - 8
+            gap, rest = ("", f"V{self._wall_time}"), ("", f"V{between}")
+            self._fields = np.dtype([gap, ("wall_time", "<f8"), rest, ("value", "<f4"), ("crc", "<u4")])
+            self._fixed_crc = np.uint32(crc32c(self._record[HEADER_SIZE : self._payload_end]))
+            self._row = np.frombuffer(self._record, np.uint8)
+        if self._matrix is None or count > len(self._matrix):
+            self._matrix = np.empty((min(_CHUNK, 2 * count), len(self._row)), np.uint8)
+        return self._matrix[:count]
 
     def one(self, step: int, wall_time: float, value: float) -> bytes:
         """One record."""
@@ -129,23 +155,26 @@ class _Layout:
     def rows(
         self, steps: NDArray[np.int64], wall_times: NDArray[np.float64], values: NDArray[np.float32]
     ) -> NDArray[np.uint8]:
-        """Records as the rows of a matrix."""
-        count = len(steps)
-        matrix = np.empty((count, len(self._row)), np.uint8)
+        """Records as the rows of a matrix, which is the next call's again."""
+        matrix = self._rows_for(len(steps))
         matrix[:] = self._row
-        crc = np.full(count, self._fixed_crc)
-        self._put(matrix, crc, self._wall_time, wall_times.astype("<f8").view(np.uint8).reshape(count, 8))
-        self._put(matrix, crc, self._step, _varints(steps, self._length))
-        self._put(matrix, crc, self._value, values.view(np.uint8).reshape(count, 4))
-        masked = ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(MASK_DELTA)
-        matrix[:, self._payload_end :] = masked.astype("<u4", copy=False).view(np.uint8).reshape(count, 4)
+        fields = matrix.view(self._fields)[:, 0]
+        fields["wall_time"] = wall_times
+        fields["value"] = values
+        varints = matrix[:, self._step : self._step + self._length]
+        _put_varints(varints, steps)
+        crc = np.full(len(steps), self._fixed_crc)
+        self._add_to_crc(crc, self._wall_time, np.ascontiguousarray(wall_times).view("<u8"), 8)
+        self._add_to_crc(crc, self._value, values.view("<u4"), 4)
+        for place in range(self._length):
+            crc ^= _crc_table(self._payload_end - self._step - place - 1).take(varints[:, place])
+        fields["crc"] = ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(MASK_DELTA)
         return matrix
 
-    def _put(self, matrix: NDArray[np.uint8], crc: NDArray[np.uint32], at: int, data: NDArray[np.uint8]) -> None:
-        """Place the columns of `data` at `at`, and what they mean for the checksum."""
-        width = data.shape[1]
-        matrix[:, at : at + width] = data
-        varying = np.bitwise_or.reduce(data ^ data[0])
+    def _add_to_crc(self, crc: NDArray[np.uint32], at: int, words: NDArray[Any], width: int) -> None:
+        """Add what the bytes of `words`, which stand at `at`, mean for the checksum; all at once where they agree."""
+        varying = int(np.bitwise_or.reduce(words ^ words[0])).to_bytes(width, "little")
+        data = words.view(np.uint8).reshape(len(words), width)
         for place in range(width):
             table = _crc_table(self._payload_end - at - place - 1)
             crc ^= table.take(data[:, place]) if varying[place] else table[data[0, place]]
@@ -159,13 +188,11 @@ def _varint_length(step: int) -> int:
     return -(-step.bit_length() // 7)
 
 
-def _varints(steps: NDArray[np.int64], length: int) -> NDArray[np.uint8]:
-    """The varints of `steps`, all of one length, as rows."""
-    data = np.empty((len(steps), length), np.uint8)
-    for place in range(length):
-        np.bitwise_and(steps >> (7 * place), 0x7F, out=data[:, place], casting="unsafe")
-    data[:, : length - 1] |= 0x80
-    return data
+def _put_varints(out: NDArray[np.uint8], steps: NDArray[np.int64]) -> None:
+    """The varints of `steps`, all of the length that `out` has columns, into its rows."""
+    for place in range(out.shape[1]):
+        np.bitwise_and(steps >> (7 * place), 0x7F, out=out[:, place], casting="unsafe")
+    out[:, :-1] |= 0x80
 
 
 @functools.cache

@@ -13,6 +13,9 @@ copy is `abandon`ed: the file is the parent's.
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
 import struct
 import threading
 import time
@@ -31,30 +34,43 @@ from hparams_lab.events.writer import EventFileWriter
 FULL_BYTES = 1 << 20
 """A signature with more than so many bytes of rows wakes the writing thread."""
 
+SMALL_BYTES = 1 << 14
+"""Parts below this are put together for one write."""
+
 OVERFULL = 16
 """With so many times more, who logs waits for the writing, or drops."""
 
 T = TypeVar("T")
+_TIME = struct.Struct("d")
 WhenFull = Literal["block", "drop"]
 
 
 class Signature(NamedTuple):
-    """The rows of one set of tags, logged together: packed (time, values, step), which needs no padding."""
+    """The rows of one set of tags, logged together: packed (time, step, values)."""
 
     pack: Callable[..., bytes]
     append: Callable[[bytes], None]
     rows: list[bytes]
-    full: int  # rows
-    unpack: Callable[[bytes], tuple[Any, ...]]
-    kind: np.dtype[Any]
+    full: int  # so many rows are worth writing
 
     @classmethod
     def of(cls, tags: tuple[str, ...]) -> Signature:
         """Empty rows for these tags."""
-        packer = struct.Struct(f"{1 + len(tags)}di")
-        kind = np.dtype([("time", "d"), ("values", "d", (len(tags),)), ("step", "i")])
+        pack = row_of(len(tags)).pack
         rows: list[bytes] = []
-        return cls(packer.pack, rows.append, rows, max(64, FULL_BYTES // packer.size), packer.unpack, kind)
+        return cls(pack, rows.append, rows, max(64, FULL_BYTES // (16 + 8 * len(tags))))
+
+
+@functools.cache
+def row_of(width: int) -> struct.Struct:
+    """A row of `width` values: (time, step, values), native and padded by hand, which packs fastest."""
+    return struct.Struct(f"di4x{width}d")
+
+
+@functools.cache
+def table_of(width: int) -> np.dtype[Any]:
+    """The same row as NumPy reads it."""
+    return np.dtype([("time", "d"), ("step", "i"), ("", "V4"), ("values", "d", (width,))])
 
 
 class Columns(NamedTuple):
@@ -81,7 +97,7 @@ class EventLog:
         clock: Callable[[], float] = time.perf_counter,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.signatures: dict[tuple[str, ...], Signature] = {}  # emptied when the next call has to be looked at
+        self.signatures: dict[tuple[str, ...] | str, Signature] = {}  # empty when the next call has to be looked at
         self.last: dict[str, tuple[int, float]] = {}  # of each tag, the last step and value that were drained
         self.dropped = 0
         self.abandoned = False
@@ -96,6 +112,7 @@ class EventLog:
         self._encoders: dict[str, ScalarEncoder] = {}
         self._error: OSError | None = None
         self._went_back: Callable[[str], None] | None = None
+        self._back = ""  # a tag whose steps go back
         self._drain_lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -115,7 +132,7 @@ class EventLog:
         signature = self._every.get(tags)
         if signature is None:
             signature = self._every.setdefault(tags, Signature.of(tags))
-        self.signatures[tags] = signature
+        self.signatures[tags[0] if len(tags) == 1 else tags] = signature
         return signature
 
     def add(self, record: bytes) -> None:
@@ -131,20 +148,19 @@ class EventLog:
         with self._drain_lock:
             self._encode_rows()
             times = np.full(len(steps), self.clock())
-            self._records.append(self._encoded(tag, [Columns(steps, times, values)]))
-            if sum(map(len, self._records)) > FULL_BYTES:
-                self._write()
+            self._encode(tag, [Columns(steps, times, values)])
 
-    def overflow(self, signature: Signature) -> None:
+    def overflow(self, rows: list[bytes], full: int) -> None:
         """What to do about rows that are full: wake the thread, and beyond all bounds block or drop."""
         self.wake()
-        if len(signature.rows) <= OVERFULL * signature.full:
+        if len(rows) <= OVERFULL * full:
             return
         if self._when_full == "block":
             self.drain()
-        elif signature.rows:
-            del signature.rows[-1]
-            self.dropped += 1
+        else:
+            with contextlib.suppress(IndexError):  # written this instant
+                del rows[-1]
+                self.dropped += 1
 
     def has_pending(self) -> bool:
         """Whether there is something to write."""
@@ -153,22 +169,37 @@ class EventLog:
     def wake(self) -> None:
         """Have the thread drain; it is started when there is none yet."""
         self._wake.set()
-        if self._thread is None and not self.closed:
+        if not self._works() and not self.closed:
             with self._drain_lock:
-                if self._thread is None:
+                if not self._works():
                     name = f"hparams_lab {self._writer.path.parent.name}"
                     self._thread = threading.Thread(
                         target=_work, args=(weakref.ref(self), self._wake), name=name, daemon=True
                     )
                     self._thread.start()
 
+    def _works(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def settle(self) -> None:
+        """Encode what was logged: what is added from now on stands after it."""
+        with self._drain_lock:
+            self._gather()
+
     def drain(self) -> None:
         """Encode and write all that was logged. An OSError is kept for the next call that logs; see `error`."""
         with self._drain_lock:
             if not self.closed and not self.abandoned:
-                self._records += [make() for make in _taken(self._later)]
-                self._encode_rows()
+                self._gather()
                 self._write()
+        if self._back and self._went_back:
+            tell, self._went_back = self._went_back, None
+            tell(self._back)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether somebody, maybe the caller, is draining."""
+        return self._drain_lock.locked()
 
     def error(self) -> OSError | None:
         """What went wrong with the file since it was last asked."""
@@ -201,33 +232,54 @@ class EventLog:
         """Call `tell` with the tag, once, when its steps go back."""
         self._went_back = tell
 
+    def _gather(self) -> None:
+        """What was put off, and the rows of all signatures, to records."""
+        self._records += [make() for make in _taken(self._later)]
+        self._encode_rows()
+
     def _encode_rows(self) -> None:
         """The rows of all signatures to records."""
-        taken = [(tags, signature, _taken(signature.rows)) for tags, signature in list(self._every.items())]
-        if sum(len(rows) for _, _, rows in taken) < FEW:
+        taken = self._take_rows()
+        if sum(len(rows) for _, rows in taken) < FEW:
             self._encode_few(taken)
             return
         pieces: dict[str, list[Columns]] = {}
-        for tags, signature, rows in taken:
+        for tags, rows in taken:
             if rows:
-                table = np.frombuffer(b"".join(rows), signature.kind)
+                table = np.frombuffer(b"".join(rows), table_of(len(tags)))
                 steps = table["step"].astype(np.int64)
                 for place, tag in enumerate(tags):
                     pieces.setdefault(tag, []).append(Columns(steps, table["time"], table["values"][:, place]))
-        self._records += [self._encoded(tag, columns) for tag, columns in pieces.items()]
+        for tag, columns in pieces.items():
+            self._encode(tag, columns)
 
-    def _encode_few(self, taken: list[tuple[tuple[str, ...], Signature, list[bytes]]]) -> None:
+    def _take_rows(self) -> list[tuple[tuple[str, ...], list[bytes]]]:
+        """The rows that were logged until now, out of all signatures.
+
+        Others may log while one after the other is emptied. What they log then stays for the next time: a tag of
+        several signatures would lose its order.
+        """
+        every, now = list(self._every.items()), self.clock()
+        taken = [(tags, _taken(signature.rows)) for tags, signature in every]
+        for (tags, rows), (_, signature) in zip(taken, every, strict=True):
+            if len(every) > 1 and any(_time_of(row) > now for row in rows[-64:]):  # threads overtake each other
+                late = np.frombuffer(b"".join(rows), table_of(len(tags)))["time"] > now
+                signature.rows[:0] = itertools.compress(rows, late)
+                rows[:] = itertools.compress(rows, ~late)
+        return taken
+
+    def _encode_few(self, taken: list[tuple[tuple[str, ...], list[bytes]]]) -> None:
         """As `_encode_rows`, for so few rows that arrays are not worth it."""
-        rows = [(signature.unpack(row), tags) for tags, signature, packed in taken for row in packed]
+        rows = [(row_of(len(tags)).unpack(row), tags) for tags, packed in taken for row in packed]
         rows.sort(key=lambda row: row[0][0])
-        for (time_logged, *values, step), tags in rows:
+        for (time_logged, step, *values), tags in rows:
             wall_time = time_logged + self._since
             for tag, value in zip(tags, values, strict=True):
                 self._note(tag, step, step, value)
                 self._records.append(self._encoder(tag).one(step, wall_time, value))
 
-    def _encoded(self, tag: str, pieces: list[Columns]) -> bytes:
-        """The records of a tag, in the order of logging also where it was logged with different others."""
+    def _encode(self, tag: str, pieces: list[Columns]) -> None:
+        """Encode a tag's points, in the order of logging also where it was logged with different others."""
         columns = pieces[0]
         if len(pieces) > 1:
             joined = Columns(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
@@ -236,7 +288,14 @@ class EventLog:
         steps = columns.steps
         goes_back = bool((steps[1:] < steps[:-1]).any())
         self._note(tag, -1 if goes_back else int(steps[0]), int(steps[-1]), float(columns.values[-1]))
-        return self._encoder(tag).encode(steps, columns.times + self._since, columns.values)
+        self._encoder(tag).encode_to(self._emit, steps, columns.times + self._since, columns.values)
+
+    def _emit(self, part: bytes | memoryview) -> None:
+        """Keep a small part for the next write, write a large one now."""
+        if len(part) < SMALL_BYTES:
+            self._records.append(bytes(part))
+        else:
+            self._write(part)
 
     def _encoder(self, tag: str) -> ScalarEncoder:
         encoder = self._encoders.get(tag)
@@ -245,20 +304,26 @@ class EventLog:
         return encoder
 
     def _note(self, tag: str, first: int, last: int, value: float) -> None:
-        """Keep the last point, and tell of steps that go back from the one before to the `first` of these."""
+        """Keep the last point, and whether the steps go back from the one before to the `first` of these."""
         before = self.last.get(tag)
         self.last[tag] = (last, value)
-        if self._went_back and (first < 0 or (before and first < before[0])):
-            tell, self._went_back = self._went_back, None
-            tell(tag)
+        if not self._back and (first < 0 or (before and first < before[0])):
+            self._back = tag
 
-    def _write(self) -> None:
-        try:
-            records: list[bytes] = _taken(self._records)
-            self._writer.write(b"".join(records))
-        except OSError as error:
-            self._error = error
-            self.signatures.clear()
+    def _write(self, more: bytes | memoryview = b"") -> None:
+        """Write what was added, and `more` after it."""
+        records: list[bytes] = _taken(self._records)
+        for part in (b"".join(records), more):
+            try:
+                self._writer.write(part)
+            except OSError as error:  # the writer keeps the part
+                self._error = error
+                self.signatures.clear()
+
+
+def _time_of(row: bytes) -> float:
+    time_logged: float = _TIME.unpack_from(row)[0]
+    return time_logged
 
 
 def _taken(items: list[T]) -> list[T]:

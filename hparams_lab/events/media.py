@@ -49,19 +49,33 @@ def figure(tag: str, figure: Any, close: bool) -> Summary:
 
 def histogram(tag: str, values: Any, bins: int) -> Summary:
     """The distribution of the finite ones of `values`, in `bins` buckets of the same width."""
+    if not isinstance(bins, int) or bins < 1:
+        raise UsageError(f"histogram {tag!r} has {short(bins)} bins; wanted a whole number from 1")
     array = _array(tag, values).astype(np.float64, copy=False).ravel()
     finite = array[np.isfinite(array)]
-    counts, edges = np.histogram(finite, bins=bins) if finite.size else (np.zeros(1), np.array([0.0, 1.0]))
+    counts, edges = _counts(finite, bins) if finite.size else (np.zeros(1), np.array([0.0, 1.0]))
+    with np.errstate(over="ignore"):
+        total, squares = finite.sum(), np.square(finite).sum()
     message = HistogramProto(
         min=float(edges[0]),
         max=float(edges[-1]),
         num=float(finite.size),
-        sum=float(finite.sum()),
-        sum_squares=float(np.square(finite).sum()),
+        sum=float(total),
+        sum_squares=float(squares),
         bucket_limit=edges[1:].tolist(),
         bucket=counts.tolist(),
     )
     return Summary(value=[Summary.Value(tag=tag, histo=message)])
+
+
+def _counts(values: NDArray[np.float64], bins: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """How many values are in each bucket, and the buckets' edges: one bucket where the span is too small for more."""
+    low, high = values.min(), values.max()
+    with np.errstate(over="ignore"):
+        width = (high - low) / bins
+    if low < high and not (np.isfinite(width) and width > 4 * np.spacing(max(-low, high))):
+        return np.array([values.size]), np.array([low, high])
+    return np.histogram(values, bins=bins)
 
 
 def checked_column(tag: str, values: Any) -> NDArray[np.float64]:
@@ -96,7 +110,7 @@ def _array(tag: str, values: Any) -> NDArray[Any]:
 def _numbers_of(tag: str, array: NDArray[Any]) -> NDArray[Any]:
     """Types that NumPy does not know as numbers, such as bfloat16, as floats."""
     try:
-        if array.dtype.kind not in "OSU":
+        if array.dtype.kind not in "OSUcMm":
             return array.astype(np.float64)
     except (TypeError, ValueError):
         pass

@@ -61,10 +61,19 @@ class EventFileWriter:
         """Add one event. `now` is seconds since 1970."""
         self._buffer.append(summary_event(summary, step, time.time() if now is None else now))
 
-    def write(self, records: bytes) -> None:
-        """Add records and flush. Raises OSError; see `flush`."""
-        self._buffer.append(records)
-        self.flush()
+    def write(self, records: bytes | memoryview) -> None:
+        """Hand records to the operating system, after what is buffered. Raises OSError; see `flush`."""
+        if self._buffer:
+            self._buffer.append(bytes(records))
+            self.flush()
+            return
+        written = 0
+        try:
+            while written < len(records):
+                written += os.write(self._fd, records[written:])
+        except OSError:
+            self._buffer.append(bytes(records[written:]))
+            raise
 
     def flush(self) -> None:
         """Hand what is buffered to the operating system, where it survives the end of this process.

@@ -1,0 +1,195 @@
+"""What was logged, when its process is killed, forks or forgets it, when the disk is full; and in how much memory."""
+
+import gc
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from tensorboard_client import eventually
+
+from hparams_lab.events import summaries
+from hparams_lab.events.event_file import read_events
+from hparams_lab.events.logdir import read
+from hparams_lab.events.reader import event_files, read_run
+from hparams_lab.results import Outcome
+from hparams_lab.start import start_run
+
+posix = pytest.mark.skipif(os.name == "nt", reason="signals, forks and limits as POSIX has them")
+PREAMBLE = """
+import os, resource, signal, subprocess, sys, threading, time
+from hparams_lab.errors import *
+from hparams_lab.start import start_run
+def start(**more): return start_run(sys.argv[1], hparams={"x": 1}, name="x", provenance=False, **more)
+"""
+
+
+def python(script, directory, *options):
+    """A process of its own, which may `start()` the run "x" in the directory."""
+    command = [sys.executable, *options, "-c", PREAMBLE + script, str(directory)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def said(script, directory, *options):
+    """What it prints. It ends well, and says nothing on stderr."""
+    out, err = python(script, directory, *options).communicate(timeout=60)
+    assert err == ""
+    return out
+
+
+def read_back(directory):
+    """The run "x" as a reader of its own sees it, from a file of whole records."""
+    findings = []
+    found = read_run(directory / "x", "x", findings=findings)
+    assert findings == []
+    return found
+
+
+def steps_of(directory, tag="loss"):
+    columns = read_back(directory).columns
+    return columns[tag].steps.tolist() if tag in columns else []
+
+
+@posix
+def test_a_kill_loses_nothing_that_was_flushed(tmp_path):
+    script = (
+        "run = start()\n"
+        "for step in range(5000): run.log({'loss': step, 'other': 1.0}, step)\n"
+        "run.flush(); run.log('loss', 1.0, 5000); print('flushed', flush=True); time.sleep(60)"
+    )
+    with python(script, tmp_path) as process:
+        assert process.stdout.readline() == "flushed\n"
+        process.send_signal(signal.SIGKILL)
+    assert steps_of(tmp_path)[:5000] == list(range(5000))
+    assert steps_of(tmp_path, "other") == list(range(5000))
+    assert read_back(tmp_path).outcome is Outcome.INTERRUPTED
+
+
+@posix
+def test_after_a_fork_the_run_is_the_parents(tmp_path):
+    out = said(
+        "run = start(); run.log('loss', 1.0)\n"
+        "if (child := os.fork()) == 0:\n"
+        "    for call in (lambda: run.log('loss', 2.0), lambda: run.text('a', 'b'), run.flush):\n"
+        "        try: call()\n"
+        "        except UsageError as error: print(error)\n"
+        "    run.finish()\n"
+        "    with start_run(sys.argv[1], hparams={'x': 2}, name='y') as own: own.log('loss', 3.0); time.sleep(1.5)\n"
+        "    sys.exit()\n"
+        "os.waitpid(child, 0)\n"
+        "run.log('loss', 4.0); run.finish()",
+        tmp_path,
+    )
+    message = "run 'x' belongs to the process that started it; after a fork, start a run of its own\n"
+    assert out == 3 * message
+    assert (steps_of(tmp_path), read_back(tmp_path).outcome) == ([0, 1], Outcome.COMPLETED)
+    assert read_run(tmp_path / "y", "y").metrics == {"loss": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("ends", "outcome", "reason"),
+    [("", Outcome.COMPLETED, ""), ("raise ValueError('why')", Outcome.FAILED, "ValueError: why")],
+)
+def test_forgotten_runs_are_given_an_end_also_where_one_of_them_cannot(tmp_path, ends, outcome, reason):
+    script = (
+        "import shutil\n"
+        "runs = [start_run(f'{sys.argv[1]}/{d}', hparams={'x': 1}, provenance=False) for d in range(3)]\n"
+        "for run in runs: run.log('loss', 0.5)\n"
+        "shutil.rmtree(runs[1].dir)\n"
+    )
+    _, err = python(script + ends, tmp_path).communicate(timeout=60)
+    assert re.search(r"^hparams_lab: .*/1/run-0000/.* cannot be written: No such file or directory; what", err, re.M)
+    for place in ("0", "2"):
+        (found,) = read(tmp_path / place).runs
+        assert (found.outcome, found.reason, found.metrics) == (outcome, reason, {"loss": 0.5})
+
+
+@pytest.mark.parametrize("collect", [gc.collect, lambda: None], ids=["here", "while its thread writes"])
+def test_a_run_that_is_garbage_is_given_an_end(tmp_path, collect):
+    run = start_run(tmp_path, hparams={"x": 1}, name="x", provenance=False)
+    run.text_later("collected", lambda: str(gc.collect() * 0))
+    run.log("loss", 0.5)
+    run.summary["cycle"] = 1
+    run.at_finish(run.flush)  # holds itself
+    del run
+    collect()
+    eventually(lambda: read_back(tmp_path).ended, seconds=20)
+    assert (read_back(tmp_path).outcome, read_back(tmp_path).metrics) == (Outcome.COMPLETED, {"loss": 0.5, "cycle": 1})
+
+
+def test_millions_of_scalars_in_bounded_memory(tmp_path):
+    out = said(
+        "run = start()\n"
+        "for step in range(100_000): run.log('loss', 0.5)\n"
+        "run.flush(); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "for step in range(3_000_000): run.log({'loss': 0.5})\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
+        "run.finish()",
+        tmp_path,
+    )
+    assert int(out) < 400  # MiB; all rows at once would be more than this, their records 100 more
+    (file,) = event_files(tmp_path / "x")
+    record = file.stat().st_size / 3_100_000
+    assert 40 < record < 60
+
+
+FULL_DISK = """
+def attempt(call):
+    try: call()
+    except LogDirError as error: print(error)
+    else: print("ok")
+run = start(when_full="block"); run.log("loss", 0.5); run.flush()
+fill()
+for _ in range(3000): run.log("loss", 0.5)
+attempt(run.flush)
+attempt(lambda: run.log("loss", 0.5) or run.flush())
+attempt(run.finish)
+print(run.is_over)
+make_space()
+run.log("loss", 0.25)
+run.finish()
+print(run.is_over)
+"""
+LIMIT = """
+fsize = lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+fill = lambda: fsize(50_000)
+make_space = lambda: fsize(resource.RLIM_INFINITY)
+"""
+TMPFS = """
+fill = lambda: None
+make_space = lambda: subprocess.run(["mount", "-o", "remount,size=10m", sys.argv[1]], check=True)
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """64 KiB of file system, where we may mount one."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting takes root")
+    yield tmp_path
+    subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def check_full_disk(directory, disk, why):
+    first, second, third, is_over, after = said(disk + FULL_DISK, directory).splitlines()
+    (file,) = event_files(directory / "x")
+    wanted = f"{file} cannot be written: {why}; what was logged is kept and tried again"
+    assert [first, second, third, is_over, after] == [wanted, wanted, wanted, "False", "True"]
+    assert steps_of(directory) == list(range(len(steps_of(directory))))
+    assert len(steps_of(directory)) in (3002, 3003)
+    assert (read_back(directory).outcome, read_back(directory).metrics["loss"]) == (Outcome.COMPLETED, 0.25)
+    values = [value for event in read_events(file.read_bytes()) for value in event.summary.value]
+    assert [value.tag for value in values].count(summaries.SESSION_END_TAG) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+def test_a_full_disk_keeps_what_was_logged(small_disk):
+    check_full_disk(small_disk, TMPFS, "No space left on device")
+
+
+@posix
+def test_a_file_too_large_keeps_what_was_logged(tmp_path):
+    check_full_disk(tmp_path, LIMIT, "File too large")
