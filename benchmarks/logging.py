@@ -572,11 +572,10 @@ def compare_imports(options: argparse.Namespace) -> None:
 
 def compare_memory(options: argparse.Namespace) -> None:
     sizes = [int(scalars * options.scale) for scalars in (10**5, 10**6, 10**7)]
+    names = {0: "run started, nothing logged", **{size: f"{size:,} scalars" for size in sizes}}
     directory = directory_of(options)
-    measures = {
-        f"{size:,} scalars": lambda size=size: in_own_process("--memory", size, *directory)[0] for size in (0, *sizes)
-    }
-    show("Memory of run.log({20 tags}, step)", "peak MB", in_turn(measures, options.rounds), "0 scalars")
+    measures = {name: lambda size=size: in_own_process("--memory", size, *directory)[0] for size, name in names.items()}
+    show("Memory of run.log({20 tags}, step)", "peak MB", in_turn(measures, options.rounds), names[sizes[-1]])
 
 
 COMPARISONS = {

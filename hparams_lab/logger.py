@@ -122,7 +122,7 @@ class Run:
                 else:
                     tag = ""
             if step is None:
-                step = self._step + 1
+                step = int(self._step) + 1
             elif step < 0:
                 raise KeyError
             if tag:

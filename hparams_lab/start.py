@@ -14,9 +14,9 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from hparams_lab.errors import HParamValueError, LogDirError
+from hparams_lab.errors import HParamValueError, LogDirError, UsageError
 from hparams_lab.events.declaration import (
     declare,
     experiment_message,
@@ -74,8 +74,12 @@ def start_run(
         `run.dropped`.
       fsync: whether `finish` waits until the run is on the disk.
 
-    Raises HParamValueError for values that do not fit, LogDirError for a directory or name that cannot be used.
+    Raises HParamValueError for values that do not fit, LogDirError for a directory or name that cannot be used,
+    UsageError for an option that is not there.
     """
+    for option, word, words in (("if_exists", if_exists, IfExists), ("when_full", when_full, WhenFull)):
+        if word not in get_args(words):
+            raise UsageError(f"{option} is {word!r}; wanted one of {', '.join(map(repr, get_args(words)))}")
     values = experiment.check(hparams) if experiment else checked_values(hparams, hparams_as_text)
     paths = LogDirPaths(Path(logdir).absolute())  # the program may change its working directory
     if system:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hparams_lab.domains import classifier
-from hparams_lab.errors import HParamValueError, LogDirError
+from hparams_lab.errors import HParamValueError, LogDirError, UsageError
 from hparams_lab.events import summaries
 from hparams_lab.events.declaration import current_declaration
 from hparams_lab.events.event_file import read_events, summary_event
@@ -132,6 +132,14 @@ def test_names_that_are_taken(tmp_path):
         start(tmp_path, "a/b")
     for run in names:
         run.finish()
+
+
+def test_options_that_are_not_there(tmp_path):
+    with pytest.raises(UsageError, match=r"^if_exists is 'overwrite'; wanted one of 'error', 'number'$"):
+        start(tmp_path / "logs", "x", if_exists="overwrite")
+    with pytest.raises(UsageError, match=r"^when_full is 'dorp'; wanted one of 'block', 'drop'$"):
+        start(tmp_path / "logs", when_full="dorp")
+    assert not (tmp_path / "logs").exists()
 
 
 def test_objects_as_text(tmp_path):
