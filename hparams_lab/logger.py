@@ -11,7 +11,6 @@ import math
 import sys
 import threading
 import time
-import traceback
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
@@ -21,11 +20,11 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from hparams_lab.errors import LogDirError, Pruned, UsageError
+from hparams_lab.ending import ending, outcome_named, outcome_of
+from hparams_lab.errors import LogDirError, UsageError
 from hparams_lab.events import media, summaries
 from hparams_lab.events.event_file import summary_event
 from hparams_lab.events.event_log import EventLog, WhenFull
-from hparams_lab.events.reader import OUTCOME_TAG, event_files
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.results import Outcome
 from hparams_lab.scalar import LARGEST_SCALAR, as_float, checked_step, checked_tag
@@ -36,12 +35,6 @@ if TYPE_CHECKING:
     from hparams_lab.experiment import Experiment
 
 Stored = Mapping[str, "bool | float | str"]
-
-_STATUS = {
-    Outcome.COMPLETED: summaries.SUCCESS,
-    Outcome.PRUNED: summaries.SUCCESS,
-    Outcome.INTERRUPTED: summaries.UNKNOWN,
-}
 
 
 class Run:
@@ -201,7 +194,7 @@ class Run:
     def set_status(self, outcome: Outcome | str, reason: str = "") -> None:
         """Say how the run will have ended, whatever `finish` would find: "completed", "failed", "pruned", ..."""
         self._check_open()
-        self._status = (_outcome_named(outcome), " ".join(reason.split()))
+        self._status = (outcome_named(outcome), " ".join(reason.split()))
 
     def flush(self) -> None:
         """Hand what was logged to the operating system, where it survives the end of this process."""
@@ -243,7 +236,7 @@ class Run:
         """
         if self._over or self._events.abandoned:
             return
-        outcome = _outcome_named(outcome)
+        outcome = outcome_named(outcome)
         if not self._ending:
             self._add_ending({**self.summary, **(metrics or {})}, outcome, reason, details)
         try:
@@ -366,46 +359,8 @@ def _finish_forgotten() -> None:
             print(f"hparams_lab: {error}", file=sys.stderr)
 
 
-def outcome_of(error: BaseException | None) -> tuple[Outcome, str, str]:
-    """How a block that ended by `error` (None: normally) ended: the outcome, the reason, the traceback."""
-    if error is None:
-        return Outcome.COMPLETED, "", ""
-    reason = " ".join(f"{type(error).__name__}: {error}".split()) if str(error) else type(error).__name__
-    if isinstance(error, Pruned):
-        return Outcome.PRUNED, reason, ""
-    if not isinstance(error, Exception):
-        return Outcome.INTERRUPTED, reason, ""
-    return Outcome.FAILED, reason, "".join(traceback.format_exception(error))
-
-
-def ending(outcome: Outcome, reason: str, details: str, now: float) -> list[Any]:
-    """The last summaries of a run: the outcome in words where the status says too little, and the session end."""
-    end = summaries.session_end(_STATUS.get(outcome, summaries.FAILURE), now)
-    if outcome is Outcome.COMPLETED:
-        return [end]
-    fenced = f"\n\n```\n{details}\n```\n" if details else ""
-    return [summaries.text(OUTCOME_TAG, f"{outcome}: {reason}{fenced}"), end]
-
-
-def end_left_run(run: Path, outcome: Outcome, reason: str, details: str = "") -> None:
-    """Give an end to a run whose process is gone."""
-    writer = EventFileWriter.append(event_files(run)[-1])
-    now = time.time()
-    for summary in ending(outcome, reason, details, now):
-        writer.add(summary, now=now)
-    writer.close()
-
-
 def stored_values(hparams: Mapping[str, Value], experiment: Experiment | None) -> dict[str, bool | float | str]:
     """The values as TensorBoard holds them; None, which it cannot sort, is the string "None"."""
     domains = {hparam.name: hparam.domain for hparam in experiment.hparams} if experiment else {}
     plain = {name: "None" if value is None else value for name, value in hparams.items()}
     return {name: domains[name].stored(hparams[name]) if name in domains else plain[name] for name in hparams}
-
-
-def _outcome_named(outcome: Outcome | str) -> Outcome:
-    try:
-        return Outcome(outcome)
-    except ValueError:
-        known = ", ".join(outcome.value for outcome in Outcome)
-        raise UsageError(f"{outcome!r} is not an outcome; there are {known}") from None

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hparams_lab.domain import Domain, function_domain, load_domain
+from hparams_lab.ending import end_left_run
 from hparams_lab.errors import MissingMetricError, UsageError
 from hparams_lab.events.logdir import read
 from hparams_lab.events.reader import event_files, read_run
@@ -25,7 +26,7 @@ from hparams_lab.executors import Executor, Job, Setup, executor_of
 from hparams_lab.executors.job import Ended, Train, missing_metric
 from hparams_lab.experiment import Experiment
 from hparams_lab.locks import is_held
-from hparams_lab.logger import Run, end_left_run
+from hparams_lab.logger import Run
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan
 from hparams_lab.provenance import provenance_markdown

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from tensorboard.plugins.hparams import api_pb2, summary_v2
 
 from hparams_lab.errors import DeclarationError, HParamValueError
-from hparams_lab.values import Value, checked, format_value
+from hparams_lab.values import Value, cast_number, checked, format_value
 
 Rng: TypeAlias = random.Random | ModuleType
 Scale = Literal["linear", "log"]
@@ -32,22 +32,6 @@ LONGEST_DISCRETE_FILTER = 9
 def tidy(number: float) -> float:
     """`number` without the dust of binary arithmetic: 12 significant digits."""
     return float(f"{number:.12g}")
-
-
-def cast_number(name: str, value: Any, dtype: type) -> Value:
-    """`value` as `dtype` (`bool`, `int`, `float` or `str`) without changing what it says, or HParamValueError."""
-    plain = checked(name, value)
-    is_number = isinstance(plain, (int, float)) and not isinstance(plain, bool)
-    if dtype is int and is_number and float(plain or 0).is_integer():
-        return checked(name, int(plain or 0))
-    if dtype is float and is_number:
-        return float(plain or 0)
-    if type(plain) is dtype:
-        return plain
-    raise HParamValueError(f"hparam {name!r} is {plain!r} ({type(plain).__name__}); wanted {_IN_WORDS[dtype]}")
-
-
-_IN_WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a string"}
 
 
 class SameByRepr:

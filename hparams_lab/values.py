@@ -57,6 +57,22 @@ def checked(name: str, value: Any) -> Value:
     return plain
 
 
+def cast_number(name: str, value: Any, dtype: type) -> Value:
+    """`value` as `dtype` (`bool`, `int`, `float` or `str`) without changing what it says, or HParamValueError."""
+    plain = checked(name, value)
+    is_number = isinstance(plain, (int, float)) and not isinstance(plain, bool)
+    if dtype is int and is_number and float(plain or 0).is_integer():
+        return checked(name, int(plain or 0))
+    if dtype is float and is_number:
+        return float(plain or 0)
+    if type(plain) is dtype:
+        return plain
+    raise HParamValueError(f"hparam {name!r} is {plain!r} ({type(plain).__name__}); wanted {_IN_WORDS[dtype]}")
+
+
+_IN_WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "a string"}
+
+
 def canonical(value: Value) -> Value:
     """The one form of a value: a float without a fraction becomes the integer that it equals."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_INTEGER:

@@ -16,7 +16,7 @@ LAYERS = (
     # 0  the pure core: no files, no clock, no framework
     ("errors", "values", "scalar", "space", "hparam", "experiment", "trial", "results", "overrides", "strategies"),
     # 1  protos and files
-    ("locks", "paths", "events", "provenance", "system", "logger", "run_dir", "start"),
+    ("locks", "paths", "events", "provenance", "system", "ending", "logger", "run_dir", "start"),
     # 2  orchestration
     ("executors", "domain", "plan", "sweep_dir", "sweep_events", "runner", "progress"),
     # 3  leaves, one framework each

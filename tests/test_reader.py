@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 
+from hparams_lab.ending import end_left_run
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.event_file import file_name, summary_event, version_event
 from hparams_lab.events.reader import OUTCOME_TAG, event_files, read_run
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
-from hparams_lab.logger import end_left_run
 from hparams_lab.results import Outcome
 from hparams_lab.space import Discrete, IntInterval, RealInterval
 from hparams_lab.start import start_run

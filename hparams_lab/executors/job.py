@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from hparams_lab.ending import outcome_of
 from hparams_lab.errors import MissingMetricError
 from hparams_lab.experiment import Experiment
-from hparams_lab.logger import Run, outcome_of
+from hparams_lab.logger import Run
 from hparams_lab.provenance import PROVENANCE_TAG
 from hparams_lab.results import Outcome, RunResult
 from hparams_lab.trial import RunSpec
