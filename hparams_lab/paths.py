@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -56,6 +57,16 @@ class LogDirPaths:
     def name_of(self, directory: Path) -> str:
         """A run's name: its directory relative to the root."""
         return directory.relative_to(self.root).as_posix()
+
+
+def paths_of(logdir: str | os.PathLike[str]) -> LogDirPaths:
+    """The paths of a log directory, wherever the working directory goes later."""
+    return _paths_of(os.path.abspath(logdir))
+
+
+@functools.lru_cache(maxsize=256)
+def _paths_of(root: str) -> LogDirPaths:
+    return LogDirPaths(Path(root))
 
 
 def natural(text: str) -> list[tuple[int, str]]:

@@ -72,8 +72,8 @@ def _named_dir(paths: LogDirPaths, name: str, if_exists: IfExists) -> str:
 
 
 def _next_dir(paths: LogDirPaths) -> str:
-    number = _next.get(paths.root)
-    if number is None or not os.path.isdir(f"{paths.root}/run-{number - 1:04d}"):
+    number = _next.pop(paths.root, None)
+    if number is None:
         number = _first_free(paths)
     while True:
         try:

@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from hparams_lab.errors import HParamValueError, LogDirError, UsageError
@@ -30,7 +29,7 @@ from hparams_lab.events.logdir import declared_experiment, save_sweep
 from hparams_lab.events.reader import end_of_logged, event_files, read_run
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.logger import Run, Stored, stored_values
-from hparams_lab.paths import LogDirPaths
+from hparams_lab.paths import LogDirPaths, paths_of
 from hparams_lab.provenance import PROVENANCE_TAG, provenance_markdown
 from hparams_lab.run_dir import IfExists, checked_run_name, make_run_dir
 from hparams_lab.system import SYSTEM_PREFIX, SystemSampler, found_psutil
@@ -81,7 +80,7 @@ def start_run(
         if word not in get_args(words):
             raise UsageError(f"{option} is {word!r}; wanted one of {', '.join(map(repr, get_args(words)))}")
     values = experiment.check(hparams) if experiment else checked_values(hparams, hparams_as_text)
-    paths = LogDirPaths(Path(logdir).absolute())  # the program may change its working directory
+    paths = paths_of(logdir)
     if system:
         found_psutil()  # before anything is made
     options: dict[str, Any] = {"trial": trial_id, "when_full": when_full, "fsync": fsync}

@@ -33,6 +33,9 @@ from hparams_lab.events.record import HEADER_SIZE, frame
 FEW = 32
 """Below so many rows each is packed by itself."""
 
+MOST_IDLE = 100
+"""So many encoders are kept for runs to come."""
+
 _WALL_TIME = struct.Struct("<d")
 _VALUE = struct.Struct("<f")
 _CRC = struct.Struct("<I")
@@ -44,9 +47,20 @@ class ScalarEncoder:
     """Encodes the scalars of one tag."""
 
     def __init__(self, tag: str) -> None:
+        self._tag = tag
         value = _delimited(0x0A, tag.encode()) + b"\x15" + bytes(4)
         self._summary = _delimited(0x2A, _delimited(0x0A, value))
         self._layouts: dict[int, _Layout] = {}
+
+    @classmethod
+    def borrowed(cls, tag: str) -> ScalarEncoder:
+        """The encoder of a tag, its templates made already where another run has given one back."""
+        return _idle.pop(tag, None) or cls(tag)
+
+    def give_back(self) -> None:
+        """Let the next run have it."""
+        if len(_idle) < MOST_IDLE:
+            _idle[self._tag] = self
 
     def encode(self, steps: NDArray[np.int64], wall_times: NDArray[np.float64], values: NDArray[np.float64]) -> bytes:
         """The records of the points in their order.
@@ -110,6 +124,9 @@ class ScalarEncoder:
         if layout is None:
             layout = self._layouts[length] = _Layout(self._summary, length)
         return layout
+
+
+_idle: dict[str, ScalarEncoder] = {}
 
 
 class _Layout:

@@ -37,7 +37,7 @@ FULL_BYTES = 1 << 20
 SMALL_BYTES = 1 << 14
 """Parts below this are put together for one write."""
 
-OVERFULL = 16
+OVERFULL = 4
 """With so many times more, who logs waits for the writing, or drops."""
 
 T = TypeVar("T")
@@ -152,7 +152,8 @@ class EventLog:
 
     def overflow(self, rows: list[bytes], full: int) -> None:
         """What to do about rows that are full: wake the thread, and beyond all bounds block or drop."""
-        self.wake()
+        if not self._wake.is_set():
+            self.wake()
         if len(rows) <= OVERFULL * full:
             return
         if self._when_full == "block":
@@ -215,6 +216,8 @@ class EventLog:
         with self._drain_lock:
             if not self.closed and not self.abandoned:
                 self._writer.close(fsync)
+                for encoder in self._encoders.values():
+                    encoder.give_back()
             self.closed = True
         self.signatures.clear()
         self._wake.set()
@@ -300,7 +303,7 @@ class EventLog:
     def _encoder(self, tag: str) -> ScalarEncoder:
         encoder = self._encoders.get(tag)
         if encoder is None:
-            encoder = self._encoders[tag] = ScalarEncoder(tag)
+            encoder = self._encoders[tag] = ScalarEncoder.borrowed(tag)
         return encoder
 
     def _note(self, tag: str, first: int, last: int, value: float) -> None:

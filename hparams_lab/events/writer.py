@@ -24,17 +24,22 @@ _WRITE = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)  # Windows would
 class EventFileWriter:
     """Writes to one event file."""
 
-    def __init__(self, path: Path, fd: int) -> None:
-        self.path = path
+    def __init__(self, path: str | Path, fd: int) -> None:
+        self._path = path
         self._fd = fd
         self._pid = os.getpid()
         self._buffer: list[bytes] = []
         lock_shared_with_nobody(fd)
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self._path)
+
     @classmethod
     def create(cls, directory: Path, now: float | None = None) -> EventFileWriter:
         """A writer to a new file in `directory`, which exists. Raises LogDirError when it cannot be written."""
-        path = directory / file_name(now)
+        path = f"{directory}/{file_name(now)}"
         try:
             fd = os.open(path, _WRITE | os.O_CREAT | os.O_EXCL, 0o644)
         except OSError as error:

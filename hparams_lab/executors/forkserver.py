@@ -1,7 +1,7 @@
-"""The fork server: `python -m hparams_lab.executors.forkserver FD`, started by `ProcessExecutor` and by nobody else.
+"""The fork server, started by `ProcessExecutor` and by nobody else.
 
 It imports what the runs need once, runs no operation of a framework (a fork after one may hang), and then forks a
-process per job. Messages on the control socket FD:
+process per job. Messages on the control socket:
 
     in   sys.path
     in   ("describe", source)
@@ -237,7 +237,3 @@ def _redirect_output(path: str) -> None:
     os.close(log)
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -20,9 +20,11 @@ import tempfile
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import send_handle
+from pathlib import Path
 
 import cloudpickle
 
+import hparams_lab
 from hparams_lab.domain import Description
 from hparams_lab.errors import ExecutorError, UsageError
 from hparams_lab.executors import OnReport, default_workers
@@ -30,6 +32,15 @@ from hparams_lab.executors.job import Ended, Job, Setup
 
 STARTUP_SECONDS = 300.0
 STOP_SECONDS = 5.0
+
+# The server, without the working directory on its path until it has imported what is ours: there may be a logging.py.
+_SERVER = """
+import sys
+sys.path = [entry for entry in sys.path if entry] + sys.argv[2:]
+from hparams_lab.executors.forkserver import main
+main(int(sys.argv[1]))
+"""
+_HOME = str(Path(hparams_lab.__file__).parents[1])
 
 # How a framework is told to use no more than its share of the cores.
 _THREADS = (
@@ -112,7 +123,7 @@ class ProcessExecutor:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
         with theirs:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "hparams_lab.executors.forkserver", str(theirs.fileno())],
+                [sys.executable, "-c", _SERVER, str(theirs.fileno()), _HOME],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
