@@ -247,3 +247,10 @@ def test_the_installed_command(here, command):
     assert debug.returncode == 2
     assert debug.stderr.startswith("Traceback (most recent call last):")
     assert "LogDirError: the log directory nowhere does not exist" in debug.stderr
+
+
+def test_a_file_named_like_a_module_is_not_taken_for_it(here):
+    (here / "logging.py").write_text("raise RuntimeError('not the standard library')\n")
+    script = Path(sys.executable).with_name("hparams-lab")
+    ran = subprocess.run([script, "run", "tuning.py", "--logdir", "x"], cwd=here, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")

@@ -218,3 +218,27 @@ def test_a_data_file_that_does_not_fit_is_one_line(tmp_path):
     assert ran.stderr.startswith("error: the data file ")
     assert "has no array 'y_test'; wanted x_train, y_train, x_test, y_test" in ran.stderr
     assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.skipif(find_spec("jax") is None, reason="needs JAX (pip install 'hparams-lab[jax]')")
+def test_another_backend_brings_no_tensorflow(tmp_path):
+    text = """
+import sys
+import keras
+import numpy as np
+import hparams_lab as lab
+from hparams_lab.keras import RunCallback
+
+with lab.start_run("logs", hparams={"units": 4}) as run:
+    model = keras.Sequential([keras.layers.Dense(run.hparams["units"]), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x, y = np.ones((8, 2)), np.ones((8, 1))
+    model.fit(x, y, epochs=2, batch_size=4, verbose=0, callbacks=[RunCallback(run, 1)])
+assert keras.backend.backend() == "jax" and "tensorflow" not in sys.modules
+"""
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    ran = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    (run,) = lab.read(tmp_path / "logs").runs
+    assert run.scalars("batch/loss").steps.tolist() == [1, 2, 3, 4]
+    assert set(run.metrics) == {"loss", "batch/loss", "epoch/seconds", "epoch/learning_rate"}
