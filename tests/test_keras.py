@@ -233,7 +233,7 @@ with lab.start_run("logs", hparams={"units": 4}) as run:
     model = keras.Sequential([keras.layers.Dense(run.hparams["units"]), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     x, y = np.ones((8, 2)), np.ones((8, 1))
-    model.fit(x, y, epochs=2, batch_size=4, verbose=0, callbacks=[RunCallback(run, 1)])
+    model.fit(x, y, epochs=2, batch_size=4, verbose=0, callbacks=[RunCallback(run, batch_every=1, extras=True)])
 assert keras.backend.backend() == "jax" and "tensorflow" not in sys.modules
 """
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
@@ -242,3 +242,14 @@ assert keras.backend.backend() == "jax" and "tensorflow" not in sys.modules
     (run,) = lab.read(tmp_path / "logs").runs
     assert run.scalars("batch/loss").steps.tolist() == [1, 2, 3, 4]
     assert set(run.metrics) == {"loss", "batch/loss", "epoch/seconds", "epoch/learning_rate"}
+
+
+def test_the_real_mnist(mnist_npz, tmp_path):
+    command = [sys.executable, "-m", "hparams_lab", "run", "mnist", "--data", str(mnist_npz), "--set", "hpepoch=1"]
+    narrowed = ["--set", "num_units=32", "--set", "learning_rate=0.01", "--set", "optimizer=adam", "--trials", "1"]
+    ran = subprocess.run([*command, *narrowed], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    best = lab.read(tmp_path / "logs/mnist").best()
+    assert best.metrics["hpaccuracy"] > 0.93
+    assert best.metrics["hpaccuracy"] == best.metrics["val/accuracy"]
+    assert best.metrics["hpmse"] < 0.02

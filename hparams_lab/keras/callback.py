@@ -23,16 +23,16 @@ class RunCallback(keras.callbacks.Callback):
     """Logs what a `model.fit` reports.
 
     Each epoch's metrics stand at the step "epochs trained", 1 after the first. Validation metrics, `val_loss` to Keras,
-    become `val/loss`, which TensorBoard groups in one card. With them go `epoch/learning_rate` and `epoch/seconds`.
+    become `val/loss`, which TensorBoard groups in one card.
 
     Args:
       run: the run to log into, from `start_run` or the runner.
       batch_every: log the metrics of every so many training batches too, as `batch/loss` at the step "batches
         trained"; 0 for none.
-      extras: whether to log the learning rate and the seconds of each epoch.
+      extras: log `epoch/learning_rate` and `epoch/seconds` of each epoch too.
     """
 
-    def __init__(self, run: Run, batch_every: int = 0, extras: bool = True) -> None:
+    def __init__(self, run: Run, batch_every: int = 0, extras: bool = False) -> None:
         super().__init__()
         self._run = run
         self._batch_every = batch_every
