@@ -7,6 +7,7 @@ on looks interrupted.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,22 @@ def lock_shared_with_nobody(fd: int) -> None:
     if fcntl is not None:
         with suppress(OSError):  # some network file systems
             fcntl.flock(fd, fcntl.LOCK_EX)
+
+
+def lock_if_free(fd: int) -> bool:
+    """Lock an open file for this process, unless another has it (who only looks has it for an instant)."""
+    if fcntl is None:
+        return True
+    for _ in range(20):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.01)
+        except OSError:  # a file system without locks
+            return True
+        else:
+            return True
+    return False
 
 
 def is_held(path: Path) -> bool:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import atexit
 import math
 import sys
-import threading
 import time
 import warnings
 import weakref
+from collections import UserDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from hparams_lab.ending import ending, outcome_named, outcome_of
 from hparams_lab.errors import LogDirError, UsageError
-from hparams_lab.events import media, summaries
+from hparams_lab.events import media, summaries, ticker
 from hparams_lab.events.event_file import summary_event
 from hparams_lab.events.event_log import EventLog, WhenFull
 from hparams_lab.events.writer import EventFileWriter
@@ -35,6 +35,13 @@ if TYPE_CHECKING:
     from hparams_lab.experiment import Experiment
 
 Stored = Mapping[str, "bool | float | str"]
+
+
+class _Summary(UserDict[str, float]):
+    """Final values by tag, checked when they are set."""
+
+    def __setitem__(self, tag: str, value: Any) -> None:
+        super().__setitem__(checked_tag(tag), as_float(tag, value))
 
 
 class Run:
@@ -72,7 +79,7 @@ class Run:
         self.hparams = hparams
         self.trial_id = trial or trial_id(hparams)
         self.seed = seed
-        self.summary: dict[str, Any] = {}
+        self.summary = _Summary()
         self._experiment = experiment
         self._fsync = fsync
         self._status: tuple[Outcome, str] | None = None
@@ -178,8 +185,8 @@ class Run:
 
     def text_later(self, tag: str, make: Callable[[], str]) -> None:
         """Log the text that `make` returns, called in the background: for what takes its time to find out."""
-        wall_time = self._events.wall_time
-        self._events.later(lambda: summary_event(summaries.text(tag, make()), 0, wall_time()))
+        wall_time = self._events.wall_time  # and not self: a run that is forgotten is to be found
+        self._events.later(lambda: summary_event(summaries.text(tag, _made(make)), 0, wall_time()))
 
     def log_aside(self, metrics: Mapping[str, float]) -> None:
         """Log scalars by the clock: the step is the whole seconds since the run began. `log` counts as before."""
@@ -257,11 +264,8 @@ class Run:
 
     def __del__(self) -> None:
         if not getattr(self, "_over", True):
-            finish = partial(self.finish, None, *outcome_of(sys.exc_info()[1]))
-            if self._events.is_draining:  # maybe here: garbage is collected in any thread, at any place
-                threading.Thread(target=finish, name="hparams_lab finish").start()
-            else:
-                finish()
+            # Garbage is collected in any thread, at any place: also where a lock is held that the finish waits for.
+            ticker.call_later(partial(self.finish, None, *outcome_of(sys.exc_info()[1])))
 
     def __repr__(self) -> str:
         return f"<Run {self.name!r} in {str(self.dir)!r}>"
@@ -323,7 +327,7 @@ class Run:
             raise UsageError(
                 f"run {self.name!r} belongs to the process that started it; after a fork, start a run of its own"
             )
-        if self._over:
+        if self._over or self._events.closed:
             raise UsageError(f"run {self.name!r} is finished; log before run.finish() or the end of its with block")
         self._raise_write_error()
 
@@ -336,6 +340,14 @@ class Run:
         return LogDirError(
             f"{self._events.path} cannot be written: {error.strerror}; what was logged is kept and tried again"
         )
+
+
+def _made(make: Callable[[], str]) -> str:
+    """What `make` returns, or the error that it raised: nothing that is told aside may end a run."""
+    try:
+        return make()
+    except Exception as error:
+        return f"could not be found out: {error!r}"
 
 
 def _warn_of_steps_back(run: str, tag: str) -> None:
@@ -353,10 +365,8 @@ _unfinished: weakref.WeakSet[Run] = weakref.WeakSet()
 def _finish_forgotten() -> None:
     """Give an end to the runs that nobody finished: failed when the program ends by an error, completed otherwise."""
     for run in list(_unfinished):
-        try:
-            run.finish(None, *outcome_of(getattr(sys, "last_value", None)))
-        except LogDirError as error:  # the others are to be finished, too
-            print(f"hparams_lab: {error}", file=sys.stderr)
+        ticker.call_later(partial(run.finish, None, *outcome_of(getattr(sys, "last_value", None))))
+    ticker.make_calls()
 
 
 def stored_values(hparams: Mapping[str, Value], experiment: Experiment | None) -> dict[str, bool | float | str]:

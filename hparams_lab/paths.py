@@ -7,12 +7,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from hparams_lab.errors import LogDirError
 
 EXPERIMENT = "_experiment"
 OUTPUT_LOG = "output.log"
@@ -57,6 +60,15 @@ class LogDirPaths:
     def name_of(self, directory: Path) -> str:
         """A run's name: its directory relative to the root."""
         return directory.relative_to(self.root).as_posix()
+
+
+@contextlib.contextmanager
+def writing(directory: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the system's refusals to write into LogDirError, which says where and why."""
+    try:
+        yield
+    except OSError as error:
+        raise LogDirError(f"{directory} cannot be written: {error.strerror}; choose another log directory") from None
 
 
 def paths_of(logdir: str | os.PathLike[str]) -> LogDirPaths:

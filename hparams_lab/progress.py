@@ -11,14 +11,23 @@ from typing import IO, Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from hparams_lab.experiment import Experiment
 from hparams_lab.results import Outcome, RunResult
-from hparams_lab.sweep_events import Observer, RunEnded, RunReported, RunStarted, SweepEnded, SweepEvent, SweepStarted
+from hparams_lab.sweep_events import (
+    Observer,
+    RunEnded,
+    RunReported,
+    RunStarted,
+    SweepEnded,
+    SweepEvent,
+    SweepStarted,
+    SweepStopping,
+)
 from hparams_lab.values import format_value
 
 COLOURS = {Outcome.COMPLETED: "green", Outcome.PRUNED: "cyan", Outcome.DIVERGED: "yellow"}
@@ -47,6 +56,8 @@ def as_json(event: SweepEvent) -> dict[str, Any] | None:
         return {"event": "run_reported", "run": event.name, "step": event.step, "metrics": dict(event.metrics)}
     if isinstance(event, RunEnded):
         return {"event": "run_ended", **run_as_json(event.result)}
+    if isinstance(event, SweepStopping):
+        return {"event": "sweep_stopping", "running": list(event.running)}
     best = event.results.best()
     found = {"run": best.name, "hparams": dict(best.hparams), "metrics": best.metrics} if best else None
     outcomes = [str(run.outcome) for run in event.results.runs]
@@ -94,6 +105,18 @@ def _print_json(event: SweepEvent, file: IO[str]) -> None:
         print(dump(found), file=file, flush=True)
 
 
+def stopping_in_words(event: SweepStopping) -> str:
+    """What a person is told who pressed Ctrl-C."""
+    return f"Ctrl-C: waiting for {len(event.running)} running; press it again to stop them"
+
+
+def in_units(seconds: float) -> str:
+    """A time as a person says it: 42 s, 3 min, 1.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def in_words(hparams: Mapping[str, Any], experiment: Experiment | None = None) -> str:
     """Values as `name=value` pairs; those that cannot vary left out where the experiment tells."""
     fixed = {hparam.name for hparam in experiment.hparams if hparam.domain.size == 1} if experiment else set()
@@ -113,6 +136,8 @@ class _PlainView:
         self._file = file
         self._count = 0
         self._total = "?"
+        self._experiment: Experiment | None = None
+        self._tags: list[str] = []
 
     def take(self, event: SweepEvent) -> None:
         if isinstance(event, SweepStarted):
@@ -121,6 +146,8 @@ class _PlainView:
             self._count, self._total = len(event.done), str(event.total or "?")
             skipped = f", {len(event.done)} done before" if event.done else ""
             self._say(f"{self._total} runs into {event.logdir}{skipped}")
+        elif isinstance(event, SweepStopping):
+            self._say(stopping_in_words(event))
         elif isinstance(event, RunEnded):
             self._count += 1
             run = event.result
@@ -143,15 +170,15 @@ class _LiveView:
             MofNCompleteColumn(),
             TextColumn("runs"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=console,
         )
-        self._task = self._bar.add_task("sweep", total=None)
+        self._task = self._bar.add_task("sweep", total=None, left="")
         self._getting_ready = Spinner("dots", "getting ready: importing, checking the data")
         self._is_over = False
         self._console = console
         self._running: dict[str, tuple[RunStarted, RunReported | None, float]] = {}
+        self._seconds: list[float] = []
         self._best: RunResult | None = None
         self._experiment: Experiment | None = None
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=8)
@@ -177,13 +204,21 @@ class _LiveView:
             self._running[event.name] = (started, event, since)
         elif isinstance(event, RunEnded):
             self._end(event.result)
+        elif isinstance(event, SweepStopping):
+            self._console.print(Text(stopping_in_words(event), "yellow"))
         elif isinstance(event, SweepEnded):
             self._is_over = True
             self._bar.update(self._task, description="stopped" if event.interrupted else "done")
 
     def _end(self, run: RunResult) -> None:
+        at_once = max(1, len(self._running))
         self._running.pop(run.name, None)
         self._bar.advance(self._task)
+        self._seconds.append(run.seconds or 0.0)
+        task = self._bar.tasks[0]
+        if task.total:
+            left = (task.total - task.completed) * sum(self._seconds) / len(self._seconds) / at_once
+            self._bar.update(self._task, left=f"about {in_units(left)} left" if left else "")
         self._note_best(run)
         if run.outcome is not Outcome.COMPLETED:
             colour = COLOURS.get(run.outcome, "red")

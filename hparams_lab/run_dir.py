@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from hparams_lab.errors import LogDirError
-from hparams_lab.paths import EXPERIMENT, LogDirPaths
+from hparams_lab.paths import EXPERIMENT, LogDirPaths, writing
 
 IfExists = Literal["error", "number"]
 
@@ -24,17 +24,12 @@ def make_run_dir(paths: LogDirPaths, name: str | None, if_exists: IfExists = "er
 
     Raises LogDirError.
     """
-    try:
-        return _next_dir(paths) if name is None else _named_dir(paths, name, if_exists)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise _unwritable(paths, error) from None
-    try:
-        paths.root.mkdir(parents=True, exist_ok=True)
-        return _next_dir(paths) if name is None else _named_dir(paths, name, if_exists)
-    except OSError as error:
-        raise _unwritable(paths, error) from None
+    with writing(paths.root):
+        try:
+            return _next_dir(paths) if name is None else _named_dir(paths, name, if_exists)
+        except FileNotFoundError:
+            paths.root.mkdir(parents=True, exist_ok=True)
+            return _next_dir(paths) if name is None else _named_dir(paths, name, if_exists)
 
 
 def checked_run_name(paths: LogDirPaths, name: str) -> str:
@@ -45,10 +40,6 @@ def checked_run_name(paths: LogDirPaths, name: str) -> str:
     if plain.parts[0] in (EXPERIMENT, "sweep.json"):
         raise LogDirError(f"the run's name {name!r} is kept for the log directory's own; give another name")
     return plain.as_posix()
-
-
-def _unwritable(paths: LogDirPaths, error: OSError) -> LogDirError:
-    return LogDirError(f"{paths.root} cannot be written: {error.strerror}; choose another log directory")
 
 
 def _named_dir(paths: LogDirPaths, name: str, if_exists: IfExists) -> str:

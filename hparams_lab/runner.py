@@ -27,12 +27,21 @@ from hparams_lab.executors.job import Ended, Train, missing_metric
 from hparams_lab.experiment import Experiment
 from hparams_lab.locks import is_held
 from hparams_lab.logger import Run
-from hparams_lab.paths import LogDirPaths
+from hparams_lab.paths import LogDirPaths, writing
 from hparams_lab.plan import Plan
 from hparams_lab.provenance import provenance_markdown
 from hparams_lab.results import Outcome, Results, RunResult, TrialResult
 from hparams_lab.sweep_dir import check_directory, done_runs, prepare
-from hparams_lab.sweep_events import Observer, RunEnded, RunReported, RunStarted, SweepEnded, SweepEvent, SweepStarted
+from hparams_lab.sweep_events import (
+    Observer,
+    RunEnded,
+    RunReported,
+    RunStarted,
+    SweepEnded,
+    SweepEvent,
+    SweepStarted,
+    SweepStopping,
+)
 from hparams_lab.trial import RunSpec
 
 POLL_SECONDS = 0.25
@@ -113,8 +122,7 @@ def sweep(
     paths = LogDirPaths(logdir)
     began = time.monotonic()
     check_directory(paths, plan, fresh)
-    first = next(plan.suggestions([]), None)
-    if first is None:
+    if next(plan.suggestions([]), None) is None:
         raise UsageError("the strategy has no trial: every point of the space breaks a constraint")
     done = {} if fresh else done_runs(paths, plan.domain.experiment, retry_failed)
     state = _State(plan, paths, executor, done)
@@ -157,7 +165,7 @@ class _State:
     def run(self, interrupts: list[int]) -> Iterator[SweepEvent]:
         """Fill the slots, wait, tell; after an interrupt only wait for what is running."""
         left = self._to_do()
-        exhausted = False
+        exhausted = told = False
         while self.running or not (exhausted or interrupts):
             while len(self.running) < self.executor.slots and not (exhausted or interrupts):
                 spec = next(left, None)
@@ -166,6 +174,9 @@ class _State:
                 else:
                     self._submit(spec)
                     yield RunStarted(spec)
+            if interrupts and not told:
+                told = True
+                yield SweepStopping(tuple(self.running))
             ended = self.executor.wait(POLL_SECONDS)
             yield from self._reported()
             for one in ended:
@@ -179,9 +190,10 @@ class _State:
 
     def _submit(self, spec: RunSpec) -> None:
         directory = self.paths.run(spec.name)
-        if directory.exists():  # an attempt that did not end, or one to be tried again
-            shutil.rmtree(directory)
-        directory.mkdir()
+        with writing(self.paths.root):
+            if directory.exists():  # an attempt that did not end, or one to be tried again
+                shutil.rmtree(directory)
+            directory.mkdir()
         job = Job(spec, directory)
         self.running[spec.name] = job
         self.executor.submit(job)

@@ -167,6 +167,7 @@ def _reopened(
     if not _same(before.hparams, values):
         raise LogDirError(f"run {name!r} has the hparams {dict(before.hparams)}, not {dict(values)}; start another run")
     writer = EventFileWriter.append(event_files(directory)[-1])
+    _declare(paths, values, experiment)
     writer.truncate(end_of_logged(writer.path.read_bytes()))
     own = (column for tag, column in before.columns.items() if not tag.startswith(SYSTEM_PREFIX))
     step = max((int(column.steps.max()) for column in own), default=-1)

@@ -15,7 +15,7 @@ from hparams_lab.events.logdir import load_sweep, save_sweep
 from hparams_lab.events.reader import read_run
 from hparams_lab.executors.job import missing_metric
 from hparams_lab.experiment import Experiment
-from hparams_lab.paths import LogDirPaths
+from hparams_lab.paths import LogDirPaths, writing
 from hparams_lab.plan import Plan
 from hparams_lab.provenance import git_state, versions
 from hparams_lab.results import Outcome, RunResult
@@ -38,13 +38,17 @@ def check_directory(paths: LogDirPaths, plan: Plan, fresh: bool) -> None:
                 f"{root} holds runs that no sweep made; choose another --logdir, or --fresh moves it aside"
             )
         return
+    if difference := difference_from(sweep, plan):
+        raise LogDirError(
+            f"{root} holds another sweep ({difference}); choose another --logdir, or --fresh moves it aside"
+        )
+
+
+def difference_from(sweep: Mapping[str, Any], plan: Plan) -> str:
+    """How the sweep of a `sweep.json` is another than the planned one, in words; empty when it is the same."""
     asked = plan.identity()
     differing = [key for key in asked if sweep.get(key) != asked[key]]
-    if differing:
-        raise LogDirError(
-            f"{root} holds another sweep ({_difference(differing[0], sweep, asked)}); "
-            "choose another --logdir, or --fresh moves it aside"
-        )
+    return _difference(differing[0], sweep, asked) if differing else ""
 
 
 def _difference(key: str, sweep: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
@@ -58,14 +62,14 @@ def _difference(key: str, sweep: Mapping[str, Any], asked: Mapping[str, Any]) ->
 
 
 def prepare(paths: LogDirPaths, plan: Plan, fresh: bool) -> None:
-    """Make the directory this sweep's."""
-    if fresh and paths.root.exists() and any(paths.root.iterdir()):
-        aside = _free_name(paths.root)
-        paths.root.rename(aside)
-    paths.root.mkdir(parents=True, exist_ok=True)
-    if load_sweep(paths) is None:
-        save_sweep(paths, {**plan.identity(), "trials": plan.trials, **_circumstances()})
-    declare(paths, experiment_message(plan.domain.experiment), combine=lambda old, new: new)
+    """Make the directory this sweep's. Raises LogDirError."""
+    with writing(paths.root):
+        if fresh and paths.root.exists() and any(paths.root.iterdir()):
+            paths.root.rename(_free_name(paths.root))
+        paths.root.mkdir(parents=True, exist_ok=True)
+        if load_sweep(paths) is None:
+            save_sweep(paths, {**plan.identity(), "trials": plan.trials, **_circumstances()})
+        declare(paths, experiment_message(plan.domain.experiment), combine=lambda old, new: new)
 
 
 def _free_name(root: Path) -> Path:

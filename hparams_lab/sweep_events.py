@@ -46,6 +46,13 @@ class RunEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepStopping:
+    """Ctrl-C was pressed: nothing new is begun, and the `running` runs may finish."""
+
+    running: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SweepEnded:
     """Nothing is left to do, or the sweep was told to stop."""
 
@@ -54,5 +61,5 @@ class SweepEnded:
     interrupted: bool
 
 
-SweepEvent: TypeAlias = SweepStarted | RunStarted | RunReported | RunEnded | SweepEnded
+SweepEvent: TypeAlias = SweepStarted | RunStarted | RunReported | RunEnded | SweepStopping | SweepEnded
 Observer = Callable[[SweepEvent], None]

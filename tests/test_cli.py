@@ -84,7 +84,7 @@ def test_run_tells_of_each_run_and_the_best(lab_command):
     assert lines[2].startswith("[2/4] run-0001 completed ")
     assert lines[2].endswith(" s  accuracy 0.25  loss 0.5  (units=8  rate=0.2)")
     assert "Best: run-0003  accuracy 0.5  loss 0.5\n      units=16  rate=0.2" in said
-    assert "hparams-lab top logs/tuning" in said
+    assert "Leaderboard:    python -m hparams_lab top logs/tuning\n" in said
     code, said, _ = lab_command("run tuning.py --executor inline")
     assert (code, said.splitlines()[0]) == (0, "4 runs into logs/tuning, 4 done before")
     assert "4 trials, 4 runs (one each), 4 done\n" in lab_command("plan tuning.py")[1]

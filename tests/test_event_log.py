@@ -167,3 +167,26 @@ def test_a_run_that_is_over_or_was_never_there(run):
         run.log("loss", 1)
     with pytest.raises(LogDirError, match=re.escape(" cannot be written: No such file or directory; choose another")):
         type(run).__mro__[1](Path("/no/such"), "x", run.hparams)
+
+
+def test_summary_values_are_checked_when_they_are_set(tmp_path):
+    with start_run(tmp_path, hparams={"x": 1}, provenance=False) as run:
+        run.log("loss", 0.5)
+        with pytest.raises(UsageError, match=r"^metric 'best' is 'high' \(str\); wanted a single number$"):
+            run.summary["best"] = "high"
+        with pytest.raises(UsageError, match=r"^metric 'best' is None \(NoneType\); wanted a single number$"):
+            run.summary.update(best=None)
+        run.summary["best"] = 0.25
+    assert read_run(run.dir, run.name).metrics == {"loss": 0.5, "best": 0.25}
+
+
+def test_a_run_that_is_closing_takes_nothing_more(tmp_path):
+    run = start_run(tmp_path, hparams={"x": 1}, provenance=False)
+    run.log("loss", 0.5)
+    run._events.close()  # as in the middle of another thread's finish
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r" is finished; log before run\.finish\(\)"):
+            run.log("loss", 0.25)
+    run._events.add_columns("loss", np.arange(1), np.ones(1))
+    assert read_run(run.dir, run.name).scalars("loss").values.tolist() == [0.5]
+    run._over = True

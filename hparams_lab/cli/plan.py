@@ -14,12 +14,14 @@ from rich.table import Table
 from hparams_lab.cli.options import PlanBy, sweep_options
 from hparams_lab.domain import describe
 from hparams_lab.errors import LogDirError
-from hparams_lab.events.logdir import read
+from hparams_lab.events.logdir import load_sweep, read
 from hparams_lab.executors import default_workers
+from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan
-from hparams_lab.progress import dump
+from hparams_lab.progress import dump, in_units
 from hparams_lab.results import Outcome
 from hparams_lab.strategies import grid
+from hparams_lab.sweep_dir import difference_from
 from hparams_lab.trial import Trial
 from hparams_lab.values import format_value
 
@@ -49,7 +51,7 @@ def command(plan_by: PlanBy, logdir: Path, workers: int | None, as_json: bool) -
     first = list(itertools.islice(plan.suggestions([]), SHOWN))
     total = plan.size
     last = _last(plan, total, len(first))
-    seconds, done = _measured(logdir, total, workers or default_workers())
+    seconds, done = _measured(plan, logdir, total, workers or default_workers())
     if as_json:
         found = {"trials": total, "runs": total, "done": done, "seconds_left": seconds}
         shown = {"first": [dict(trial.hparams) for trial in first], "last": [dict(trial.hparams) for trial in last]}
@@ -76,9 +78,12 @@ def _last(plan: Plan, total: int | None, shown: int) -> list[Trial]:
     return list(itertools.islice(plan.suggestions([]), total - count, None))
 
 
-def _measured(logdir: Path, total: int | None, workers: int) -> tuple[float | None, int]:
+def _measured(plan: Plan, logdir: Path, total: int | None, workers: int) -> tuple[float | None, int]:
     """The seconds left by the mean time of the runs done (None: nothing measured), and how many are done."""
     try:
+        sweep = load_sweep(LogDirPaths(logdir))
+        if sweep is None or difference_from(sweep, plan):
+            return None, 0
         runs = [run for run in read(logdir).runs if run.is_over]
     except LogDirError:
         return None, 0
@@ -111,10 +116,3 @@ def _in_time(seconds: float | None, workers: int) -> str:
     if seconds is None:
         return "time: not known before a run has finished"
     return f"time left: about {in_units(seconds)} with {workers} workers, by the runs done so far"
-
-
-def in_units(seconds: float) -> str:
-    """A time as a person says it: 42 s, 3 min, 1.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import click
@@ -49,7 +53,8 @@ def command(
     Examples:
       hparams-lab run digits
       hparams-lab run mnist --data mnist.npz --workers 2
-      hparams-lab run digits --strategy random --trials 20 --set learning_rate=1e-4..1e-1:log
+      hparams-lab run digits --strategy random --trials 20
+      hparams-lab run digits --set learning_rate=1e-4..1e-1:log --points 4
       hparams-lab run mymodel.py --set units=8,16 --logdir logs/first
     """
     ended = None
@@ -78,9 +83,22 @@ def _say_what_came_of_it(ended: SweepEnded, plan: Plan, logdir: Path) -> None:
             f"{len(broken)} of {len(results.runs)} runs failed ({', '.join(broken[:3])}"
             f"{', ...' if len(broken) > 3 else ''}); see their output.log, and --retry-failed."
         )
-    if best is not None:
+    if best is None:
+        outcomes = [str(run.outcome) for run in results.runs]
+        counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in dict.fromkeys(outcomes))
+        click.echo(f"No run completed ({counts or 'none was begun'}), so none is best.")
+    else:
         tags = [metric.tag for metric in plan.domain.experiment.metrics]
         click.secho(f"Best: {best.name}  {metrics_in_words(best.metrics, tags)}", bold=True)
         click.echo(f"      {in_words(best.hparams, plan.domain.experiment)}")
-    click.echo(f"Leaderboard:       hparams-lab top {logdir}")
-    click.echo(f"In TensorBoard:    hparams-lab board {logdir}")
+    click.echo(f"Leaderboard:    {program()} top {shlex.quote(str(logdir))}")
+    click.echo(f"TensorBoard:    {program()} board {shlex.quote(str(logdir))}")
+
+
+def program() -> str:
+    """How this program was called, so that the next command can be copied."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return "python -m hparams_lab"
+    found = shutil.which(called.name)
+    return called.name if found and Path(found).resolve() == called.resolve() else os.path.relpath(called)

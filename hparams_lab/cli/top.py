@@ -74,11 +74,13 @@ def _columns(results: Results, trials: list[TrialResult], tag: str, varying: lis
     ranks = [str(rank) if is_ranked(trial, tag) else "-" for rank, trial in enumerate(trials, 1)]
     columns = [Column("rank", ranks, right=True), Column("run", [trial.name for trial in trials])]
     for place, (metric, title) in enumerate(titles.items()):
-        columns.append(Column(title, [_number(trial, metric, tag) for trial in trials], expendable=place, right=True))
-    for name in varying:
-        columns.append(Column(name, [format_value(trial.hparams.get(name, "-")) for trial in trials]))
+        columns.append(
+            Column(title, [_number(trial, metric, tag) for trial in trials], expendable=100 * place, right=True)
+        )
+    for place, name in enumerate(varying, 1):
+        columns.append(Column(name, [format_value(trial.hparams.get(name, "-")) for trial in trials], expendable=place))
     times = ["-" if trial.seconds is None else f"{trial.seconds:.1f} s" for trial in trials]
-    columns.append(Column("time", times, expendable=99, right=True))
+    columns.append(Column("time", times, expendable=10_000, right=True))
     if len({trial.outcome for trial in results.trials}) > 1:
         columns.append(Column("outcome", [Text(str(t.outcome), COLOURS.get(t.outcome, "red")) for t in trials]))
     return columns

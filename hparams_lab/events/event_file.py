@@ -47,7 +47,7 @@ def version_event(now: float) -> bytes:
 
 
 def summary_event(summary: Summary, step: int, now: float) -> bytes:
-    """`summary` as a record. `step` may be 0 to 2**31-1 (see `summaries.checked_step`), `now` seconds since 1970."""
+    """`summary` as a record. `step` may be 0 to 2**31-1 (see `scalar.checked_step`), `now` seconds since 1970."""
     return frame(Event(wall_time=now, step=step, summary=summary).SerializeToString())
 
 

@@ -132,7 +132,8 @@ class EventLog:
         signature = self._every.get(tags)
         if signature is None:
             signature = self._every.setdefault(tags, Signature.of(tags))
-        self.signatures[tags[0] if len(tags) == 1 else tags] = signature
+        if not self.closed:
+            self.signatures[tags[0] if len(tags) == 1 else tags] = signature
         return signature
 
     def add(self, record: bytes) -> None:
@@ -146,6 +147,8 @@ class EventLog:
     def add_columns(self, tag: str, steps: NDArray[np.int64], values: NDArray[np.float64]) -> None:
         """Add the points of a tag, after those that were logged before."""
         with self._drain_lock:
+            if self.closed or self.abandoned:
+                return
             self._encode_rows()
             times = np.full(len(steps), self.clock())
             self._encode(tag, [Columns(steps, times, values)])
@@ -197,11 +200,6 @@ class EventLog:
             tell, self._went_back = self._went_back, None
             tell(self._back)
 
-    @property
-    def is_draining(self) -> bool:
-        """Whether somebody, maybe the caller, is draining."""
-        return self._drain_lock.locked()
-
     def error(self) -> OSError | None:
         """What went wrong with the file since it was last asked."""
         error, self._error = self._error, None
@@ -218,6 +216,7 @@ class EventLog:
                 self._writer.close(fsync)
                 for encoder in self._encoders.values():
                     encoder.give_back()
+                self._encoders.clear()
             self.closed = True
         self.signatures.clear()
         self._wake.set()

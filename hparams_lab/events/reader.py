@@ -18,7 +18,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionS
 
 from hparams_lab.events import summaries
 from hparams_lab.events.event_file import is_event_file, read_events
-from hparams_lab.events.record import OVERHEAD, Finding, read_records
+from hparams_lab.events.record import OVERHEAD, Finding, frame, read_records
 from hparams_lab.locks import is_held
 from hparams_lab.results import Outcome, RunResult, Scalars
 from hparams_lab.trial import HParams
@@ -65,13 +65,13 @@ def end_of_logged(data: bytes) -> int:
     """Where in a run's file what it logged ends: before its outcome and session end, if they are the last there."""
     end = 0
     for offset, payload in read_records(data):
-        if not _is_ending(Event.FromString(payload)):
+        if not _is_ending(payload):
             end = offset + len(payload) + OVERHEAD
     return end
 
 
-def _is_ending(event: Event) -> bool:
-    tags = [value.tag for value in event.summary.value]
+def _is_ending(payload: bytes) -> bool:
+    tags = [value.tag for event in read_events(frame(payload)) for value in event.summary.value]
     return tags in ([OUTCOME_TAG], [summaries.SESSION_END_TAG])
 
 
@@ -92,13 +92,13 @@ def read_run(
       findings: what is wrong with the files is appended.
     """
     files = event_files(directory)
-    facts = _Facts()
-    for file in files:
-        for event in read_events(file.read_bytes(), findings):
-            facts.take(event)
+    facts = _facts(files, findings)
+    goes_on = facts.end is None and any(is_held(file) for file in files)
+    if facts.end is None and not goes_on:
+        facts = _facts(files, None)  # it may have ended after it was read and before its lock was asked for
     if facts.start is None:
         return None
-    outcome, reason = _outcome(facts, files)
+    outcome, reason = (Outcome.RUNNING, "") if goes_on else _outcome(facts)
     columns = {tag: _column(points) for tag, points in facts.points.items()}
     hparams = _hparams(facts.start, experiment)
     return RunResult(
@@ -116,11 +116,18 @@ def read_run(
     )
 
 
-def _outcome(facts: _Facts, files: Iterable[Path]) -> tuple[Outcome, str]:
+def _facts(files: Iterable[Path], findings: list[Finding] | None) -> _Facts:
+    facts = _Facts()
+    for file in files:
+        for event in read_events(file.read_bytes(), findings):
+            facts.take(event)
+    return facts
+
+
+def _outcome(facts: _Facts) -> tuple[Outcome, str]:
     word, _, reason = facts.texts.get(OUTCOME_TAG, "").partition("\n")[0].partition(": ")
     if facts.end is None:
-        held = any(is_held(file) for file in files)
-        return (Outcome.RUNNING, "") if held else (Outcome.INTERRUPTED, "left without an end")
+        return Outcome.INTERRUPTED, "left without an end"
     if word in {outcome.value for outcome in Outcome}:
         return Outcome(word), reason
     return _BY_STATUS.get(facts.end.status, Outcome.INTERRUPTED), ""

@@ -5,9 +5,13 @@ A run that is over within a second never needs a thread of its own.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import threading
 import weakref
+from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 TICK_SECONDS = 1.0
@@ -31,6 +35,7 @@ class Watched(Protocol):
 _lock = threading.Lock()
 _watched: weakref.WeakSet[Watched] = weakref.WeakSet()
 _thread: threading.Thread | None = None
+_calls: deque[Callable[[], None]] = deque()
 
 
 def watch(log: Watched) -> None:
@@ -43,12 +48,28 @@ def watch(log: Watched) -> None:
             _thread.start()
 
 
+def call_later(call: Callable[[], None]) -> None:
+    """Have it called within a second, by the ticker: for who is called where nothing may be waited for."""
+    _calls.append(call)
+
+
+def make_calls() -> None:
+    """Call what was put off; what one raises is told on standard error."""
+    while _calls:
+        try:
+            _calls.popleft()()
+        except Exception as error:
+            print(f"hparams_lab: {error}", file=sys.stderr)
+
+
 def _tick() -> None:
     while True:
         _pause.wait(TICK_SECONDS)
+        make_calls()
         for log in _open_logs():
-            if log.has_pending():
-                log.wake()
+            with contextlib.suppress(RuntimeError):  # no more threads just now: the next tick tries again
+                if log.has_pending():
+                    log.wake()
 
 
 def _open_logs() -> list[Watched]:

@@ -16,7 +16,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.event_file import file_name, summary_event, version_event
 from hparams_lab.events.record import whole_length
-from hparams_lab.locks import is_held, lock_shared_with_nobody
+from hparams_lab.locks import lock_if_free, lock_shared_with_nobody
+from hparams_lab.paths import writing
 
 _WRITE = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)  # Windows would turn \n into \r\n
 
@@ -40,12 +41,8 @@ class EventFileWriter:
     def create(cls, directory: Path, now: float | None = None) -> EventFileWriter:
         """A writer to a new file in `directory`, which exists. Raises LogDirError when it cannot be written."""
         path = f"{directory}/{file_name(now)}"
-        try:
+        with writing(directory):
             fd = os.open(path, _WRITE | os.O_CREAT | os.O_EXCL, 0o644)
-        except OSError as error:
-            raise LogDirError(
-                f"{directory} cannot be written: {error.strerror}; choose another log directory"
-            ) from None
         writer = cls(path, fd)
         writer._buffer.append(version_event(time.time() if now is None else now))
         return writer
@@ -56,9 +53,11 @@ class EventFileWriter:
 
         Raises LogDirError while another process holds the file.
         """
-        if is_held(path):
+        fd = os.open(path, _WRITE)
+        if not lock_if_free(fd):
+            os.close(fd)
             raise LogDirError(f"{path} is being written by another process; wait for it to end")
-        writer = cls(path, os.open(path, _WRITE))
+        writer = cls(path, fd)
         writer.truncate(whole_length(path.read_bytes()))
         return writer
 

@@ -24,7 +24,7 @@ import pickle
 import signal
 import socket
 import sys
-import time
+import threading
 import traceback
 import warnings
 from collections.abc import Mapping
@@ -37,8 +37,6 @@ from hparams_lab.domain import describe, is_file, load_module
 from hparams_lab.errors import DomainLoadError, HParamsLabError
 from hparams_lab.executors.job import Job, Setup, Train, check, perform
 from hparams_lab.paths import OUTPUT_LOG
-
-REPORT_SECONDS = 0.1
 
 
 def main(fd: int) -> None:
@@ -94,11 +92,13 @@ def _check_in_a_child(train: Train) -> bool:
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
-        with os.fdopen(theirs, "wb") as pipe:
-            before = _threads()
-            error = _error_of_check(train)
-            pickle.dump((error, before is not None and before == _threads()), pipe)
-        os._exit(0)
+        try:
+            with os.fdopen(theirs, "wb") as pipe:
+                before = _threads()
+                error = _error_of_check(train)
+                pickle.dump((error, before is not None and before == _threads()), pipe)
+        finally:
+            os._exit(0)
     os.close(theirs)
     with os.fdopen(ours, "rb") as pipe:
         said = pipe.read()
@@ -125,7 +125,7 @@ def _error_of_check(train: Train) -> HParamsLabError | None:
         check(train)
     except HParamsLabError as error:
         return error
-    except Exception as error:
+    except BaseException as error:
         traceback.print_exc()
         return DomainLoadError(f"the data could not be loaded: {error!r}")
     return None
@@ -215,19 +215,16 @@ def _kill_group(pid: int) -> None:
 
 
 class Reporter:
-    """Sends a run's (step, metrics) to the runner, at most ten a second; a runner that is gone is no trouble."""
+    """Sends a run's (step, metrics) to the runner; a runner that is gone is no trouble."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        self._next = 0.0
+        self._lock = threading.Lock()
 
     def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Report, if it is time again."""
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + REPORT_SECONDS
-            with contextlib.suppress(OSError):
-                self._pipe.send((step, dict(metrics)))
+        """Report."""
+        with self._lock, contextlib.suppress(OSError):
+            self._pipe.send((step, dict(metrics)))
 
 
 def _redirect_output(path: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from hparams_lab.provenance import PROVENANCE_TAG
 from hparams_lab.results import Outcome, RunResult
 from hparams_lab.trial import RunSpec
 
+REPORT_SECONDS = 0.1
 Report = Callable[[int, Mapping[str, float]], None]
 Train = Callable[[Run], Mapping[str, Any] | None]
 
@@ -67,16 +69,18 @@ class Ended:
 
 
 class _ReportingRun(Run):
-    """A run that tells the runner what it logs."""
+    """A run that tells the runner what it logs, some times a second."""
 
     def __init__(self, *args: Any, report: Report | None, **more: Any) -> None:
         super().__init__(*args, **more)
         self._report = report
+        self._next_report = 0.0
 
     def log(self, metrics: Mapping[str, Any] | str, value: Any = None, step: int | None = None) -> None:
         """As `Run.log`, and report."""
         super().log(metrics, value, step)
-        if self._report is not None:
+        if self._report is not None and time.monotonic() >= self._next_report:
+            self._next_report = time.monotonic() + REPORT_SECONDS
             mapping = {metrics: value} if isinstance(metrics, str) else metrics
             self._report(self._step, {tag: float(value) for tag, value in mapping.items()})
 
@@ -106,7 +110,8 @@ def perform(train: Train, setup: Setup, job: Job, report: Report | None = None) 
     try:
         if setup.provenance:
             run.text(PROVENANCE_TAG, setup.provenance, step=0)
-        returned = train(run) or {}
+        returned = train(run)
+        returned = {} if returned is None else returned
         _check_metrics(run, returned, setup.experiment)
         run.finish(returned)
     except BaseException as error:
