@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import IO, Any
 
 from rich.console import Console, Group
@@ -28,9 +27,7 @@ from hparams_lab.sweep_events import (
     SweepStarted,
     SweepStopping,
 )
-from hparams_lab.values import format_value
-
-COLOURS = {Outcome.COMPLETED: "green", Outcome.PRUNED: "cyan", Outcome.DIVERGED: "yellow"}
+from hparams_lab.words import COLOURS, dump, in_units, in_words, metrics_in_words, run_as_json
 
 
 @contextlib.contextmanager
@@ -46,7 +43,7 @@ def progress(as_json: bool = False, file: IO[str] | None = None) -> Iterator[Obs
         yield _PlainView(file).take
 
 
-def as_json(event: SweepEvent) -> dict[str, Any] | None:
+def event_as_json(event: SweepEvent) -> dict[str, Any] | None:
     """An event as plain JSON; None for those that machines have no use for."""
     if isinstance(event, SweepStarted):
         return {"event": "sweep_started", "logdir": str(event.logdir), "runs": event.total, "done": len(event.done)}
@@ -71,36 +68,8 @@ def as_json(event: SweepEvent) -> dict[str, Any] | None:
     }
 
 
-def run_as_json(run: RunResult) -> dict[str, Any]:
-    """A run as plain JSON."""
-    return {
-        "run": run.name,
-        "trial": run.trial_id,
-        "hparams": dict(run.hparams),
-        "outcome": str(run.outcome),
-        "reason": run.reason or None,
-        "metrics": dict(run.metrics),
-        "seconds": run.seconds,
-    }
-
-
-def dump(found: Any) -> str:
-    """One line of strict JSON: NaN and infinities, which JSON lacks, are null."""
-    return json.dumps(_strict(found), ensure_ascii=False, allow_nan=False)
-
-
-def _strict(found: Any) -> Any:
-    if isinstance(found, Mapping):
-        return {key: _strict(value) for key, value in found.items()}
-    if isinstance(found, (list, tuple)):
-        return [_strict(value) for value in found]
-    if isinstance(found, float) and not abs(found) < float("inf"):
-        return None
-    return found
-
-
 def _print_json(event: SweepEvent, file: IO[str]) -> None:
-    found = as_json(event)
+    found = event_as_json(event)
     if found is not None:
         print(dump(found), file=file, flush=True)
 
@@ -108,25 +77,6 @@ def _print_json(event: SweepEvent, file: IO[str]) -> None:
 def stopping_in_words(event: SweepStopping) -> str:
     """What a person is told who pressed Ctrl-C."""
     return f"Ctrl-C: waiting for {len(event.running)} running; press it again to stop them"
-
-
-def in_units(seconds: float) -> str:
-    """A time as a person says it: 42 s, 3 min, 1.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def in_words(hparams: Mapping[str, Any], experiment: Experiment | None = None) -> str:
-    """Values as `name=value` pairs; those that cannot vary left out where the experiment tells."""
-    fixed = {hparam.name for hparam in experiment.hparams if hparam.domain.size == 1} if experiment else set()
-    shown = [name for name in hparams if name not in fixed] or list(hparams)
-    return "  ".join(f"{name}={format_value(hparams[name])}" for name in shown)
-
-
-def metrics_in_words(metrics: Mapping[str, float], tags: list[str]) -> str:
-    """The metrics of these tags, as far as they are there, as `tag value` pairs."""
-    return "  ".join(f"{tag} {metrics[tag]:.4g}" for tag in tags if tag in metrics)
 
 
 class _PlainView:

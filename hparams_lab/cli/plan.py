@@ -18,12 +18,12 @@ from hparams_lab.events.logdir import load_sweep, read
 from hparams_lab.executors import default_workers
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan
-from hparams_lab.progress import dump, in_units
 from hparams_lab.results import Outcome
 from hparams_lab.strategies import grid
 from hparams_lab.sweep_dir import difference_from
 from hparams_lab.trial import Trial
 from hparams_lab.values import format_value
+from hparams_lab.words import dump, in_units
 
 SHOWN = 3
 

@@ -14,10 +14,11 @@ from hparams_lab.cli.options import PlanBy, sweep_options
 from hparams_lab.executors import NAMES as EXECUTORS
 from hparams_lab.executors import executor_of
 from hparams_lab.plan import Plan
-from hparams_lab.progress import in_words, metrics_in_words, progress
+from hparams_lab.progress import progress
 from hparams_lab.results import Outcome
 from hparams_lab.runner import sweep
 from hparams_lab.sweep_events import SweepEnded
+from hparams_lab.words import in_words, metrics_in_words
 
 BROKEN = (Outcome.FAILED, Outcome.CRASHED)
 

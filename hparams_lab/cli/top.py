@@ -11,9 +11,9 @@ from rich.text import Text
 
 from hparams_lab.cli.table import Column, fitted
 from hparams_lab.events.logdir import read
-from hparams_lab.progress import COLOURS, dump, run_as_json
 from hparams_lab.results import Outcome, Results, TrialResult, is_ranked
 from hparams_lab.values import format_value
+from hparams_lab.words import COLOURS, dump, run_as_json
 
 
 @click.command(short_help="Show the leaderboard of a log directory.")
