@@ -14,7 +14,10 @@ import hparams_lab as lab
 PACKAGE = Path(lab.__file__).parent
 LAYERS = (
     # 0  the pure core: no files, no clock, no framework
-    tuple("errors values scalar space hparam experiment trial results overrides strategies words".split()),
+    (
+        "errors", "values", "scalar", "space", "hparam", "experiment", "trial",
+        "results", "overrides", "strategies", "words",
+    ),
     # 1  protos and files
     ("locks", "paths", "events", "provenance", "system", "ending", "logger", "run_dir", "start"),
     # 2  orchestration
