@@ -70,9 +70,6 @@ def main(args: list[str] | None = None) -> Any:
         if arguments != given:
             traceback.print_exc()
         _fail(" ".join(str(error).split()), 2)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(2)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
