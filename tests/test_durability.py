@@ -81,6 +81,8 @@ def test_after_a_fork_the_run_is_the_parents(tmp_path):
         "os.waitpid(child, 0)\n"
         "run.log('loss', 4.0); run.finish()",
         tmp_path,
+        "-W",
+        "ignore:This process:DeprecationWarning",  # Python 3.12 on: other threads are about
     )
     message = "run 'x' belongs to the process that started it; after a fork, start a run of its own\n"
     assert out == 3 * message
