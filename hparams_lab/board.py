@@ -1,6 +1,6 @@
 """`Board`: a TensorBoard server over a log directory, on this machine only.
 
-Its process does not import TensorFlow, which it does not need to read event files (about 1.5 s to start instead of 10),
+Its process does not import TensorFlow, which it does not need to read event files (about 1 s to start instead of 10),
 and may open as many files as the system allows: TensorBoard keeps every event file open. It ends with the process that
 started it, whatever ends that one: its standard input is a pipe from there, and closes.
 """

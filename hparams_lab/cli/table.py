@@ -40,8 +40,7 @@ def fitted(columns: Sequence[Column], width: int) -> tuple[Table, list[str]]:
         hidden.append(least.head)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
     for column in shown:
-        justify = "right" if column.right else "left"
-        table.add_column(_broken(column.head, column.width), justify=justify, no_wrap=not column.head)  # type: ignore[arg-type]
+        table.add_column(_broken(column.head, column.width), justify="right" if column.right else "left")
     for row in zip(*(column.cells for column in shown), strict=True):
         table.add_row(*row)
     return table, hidden
