@@ -5,19 +5,23 @@ These are facts read back from event files; the runner yields the same types liv
 
 from __future__ import annotations
 
+import difflib
 import enum
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from hparams_lab.curve import LAST, NO_SCALARS, By
+from hparams_lab.curve import Scalars as Scalars
+from hparams_lab.declared import Declared
 from hparams_lab.errors import UsageError
+from hparams_lab.findings import Finding
 from hparams_lab.scalar import Goal, goal_of_tag
 from hparams_lab.trial import HParams
+from hparams_lab.values import Value, format_value
 
 if TYPE_CHECKING:
     from hparams_lab.experiment import Experiment
@@ -33,20 +37,10 @@ class Outcome(str, enum.Enum):
     PRUNED = "pruned"  # stopped early because it was not worth going on
     INTERRUPTED = "interrupted"  # stopped from outside, or left without an end
     RUNNING = "running"  # a process holds its event file
+    UNKNOWN = "unknown"  # a log in which nothing tells how the run ended, as of a loop without hyperparameters
 
     def __str__(self) -> str:
         return self.value
-
-
-class Scalars(NamedTuple):
-    """The points of one tag in the order of writing: three arrays of one length."""
-
-    steps: NDArray[np.int64]
-    wall_times: NDArray[np.float64]  # seconds since 1970
-    values: NDArray[np.float64]
-
-
-NO_SCALARS = Scalars(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.float64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +62,7 @@ class RunResult:
     metrics: Mapping[str, float]
     columns: Mapping[str, Scalars] = field(default_factory=dict, compare=False, repr=False)
     texts: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    sweep: str = ""
 
     def scalars(self, tag: str) -> Scalars:
         """The points of a tag; three empty arrays when it was never logged."""
@@ -81,12 +76,19 @@ class RunResult:
     @property
     def is_over(self) -> bool:
         """Whether the run has an end on disk."""
-        return self.outcome not in (Outcome.RUNNING, Outcome.INTERRUPTED)
+        return self.outcome not in (Outcome.RUNNING, Outcome.INTERRUPTED, Outcome.UNKNOWN)
+
+    def value(self, tag: str, by: By, goal: Goal) -> float:
+        """The number that a metric of the run is judged by; NaN when it was never logged."""
+        if by.rule == "last":
+            return self.metrics.get(tag, math.nan)
+        return by.value(self.scalars(tag), goal)
 
 
 # Of a trial's runs, the one that says most about it comes first.
 _WORST_FIRST = tuple(
-    Outcome[name] for name in ["RUNNING", "CRASHED", "FAILED", "DIVERGED", "INTERRUPTED", "PRUNED", "COMPLETED"]
+    Outcome[name]
+    for name in ["RUNNING", "CRASHED", "FAILED", "DIVERGED", "INTERRUPTED", "PRUNED", "UNKNOWN", "COMPLETED"]
 )
 
 
@@ -109,10 +111,28 @@ class TrialResult:
         return min((run.outcome for run in self.runs), key=_WORST_FIRST.index)
 
     @property
+    def sweep(self) -> str:
+        """The directory of its sweep below the one that was read."""
+        return self.runs[0].sweep
+
+    @property
     def metrics(self) -> dict[str, float]:
         """The mean over the runs of each metric that all of them have."""
+        if len(self.runs) == 1:
+            return dict(self.runs[0].metrics)
         tags = [tag for tag in self.runs[0].metrics if all(tag in run.metrics for run in self.runs)]
         return {tag: sum(run.metrics[tag] for run in self.runs) / len(self.runs) for tag in tags}
+
+    def mean(self, tag: str, by: By = LAST, goal: Goal = "max") -> float:
+        """The mean over the runs of the number that each is judged by; NaN when one has none."""
+        return sum(run.value(tag, by, goal) for run in self.runs) / len(self.runs)
+
+    def spread(self, tag: str, by: By = LAST, goal: Goal = "max") -> float | None:
+        """The sample standard deviation over the runs of that number; None for a single run."""
+        if len(self.runs) < 2:
+            return None
+        values = [run.value(tag, by, goal) for run in self.runs]
+        return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
 
     @property
     def seconds(self) -> float | None:
@@ -123,36 +143,64 @@ class TrialResult:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The runs of a log directory and the experiment that it declares (None when it declares none)."""
+    """The runs of a log directory and what it declares.
 
-    experiment: Experiment | None
+    `declared` is None when it declares nothing; `sweeps` are the declarations of the sweeps below the directory, by
+    their directories; `findings` is what is wrong with the files.
+    """
+
+    declared: Declared | None
     runs: tuple[RunResult, ...]
+    sweeps: Mapping[str, Declared] = field(default_factory=dict, compare=False)
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
+
+    @classmethod
+    def of(cls, experiment: Experiment | None, runs: Iterable[RunResult]) -> Results:
+        """The runs of an experiment."""
+        return cls(Declared.of(experiment) if experiment else None, tuple(runs))
+
+    @property
+    def experiment(self) -> Experiment | None:
+        """The declared experiment; None when there is none, or several sweeps with different ones."""
+        return self.declared.experiment if self.declared else None
 
     @property
     def trials(self) -> tuple[TrialResult, ...]:
         """The trials, in the order of their first runs."""
         return tuple(group_trials(self.runs))
 
-    def top(self, n: int | None = None, metric: str | None = None, goal: Goal | None = None) -> list[TrialResult]:
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags that runs logged, in the order of the first to log each."""
+        return tuple(dict.fromkeys(tag for run in self.runs for tag in run.metrics))
+
+    def top(
+        self,
+        n: int | None = None,
+        metric: str | None = None,
+        goal: Goal | None = None,
+        by: str | By = "last",
+        trials: Sequence[TrialResult] | None = None,
+    ) -> list[TrialResult]:
         """The trials by rank: completed ones by the metric, then the others in order.
 
         Args:
           n: at most so many; None for all.
           metric: a tag; the objective when left out.
           goal: "max" or "min"; the metric's own when left out.
+          by: the number of each run that counts: "last", "best" or "mean-of-last-N".
+          trials: only these; all when left out.
 
         Raises UsageError for a metric that no run logged, or whose direction is not known.
         """
-        tag = metric or self.objective
-        known = {known for run in self.runs for known in run.metrics}
-        if self.runs and metric is not None and metric not in known:
-            raise UsageError(f"no run logged the metric {metric!r}; there are {', '.join(sorted(known)) or 'none'}")
-        return rank(self.trials, tag, goal or self._goal(tag))[:n]
+        tag = self.checked_metric(metric) if metric else self.objective
+        which = self.trials if trials is None else trials
+        return rank(which, tag, goal or self.goal(tag), By.of(by))[:n]
 
-    def best(self, metric: str | None = None, goal: Goal | None = None) -> TrialResult | None:
+    def best(self, metric: str | None = None, goal: Goal | None = None, by: str | By = "last") -> TrialResult | None:
         """The best completed trial; None without one."""
-        first = self.top(1, metric, goal)
-        return first[0] if first and is_ranked(first[0], metric or self.objective) else None
+        first = self.top(1, metric, goal, by)
+        return first[0] if first and is_ranked(first[0], metric or self.objective, By.of(by)) else None
 
     def __iter__(self) -> Iterator[TrialResult]:
         return iter(self.trials)
@@ -164,43 +212,87 @@ class Results:
     def objective(self) -> str:
         """The tag that trials are ranked by: the declared objective, else a metric whose direction its name tells.
 
-        Raises UsageError when there is none.
+        Of several sweeps it is the first that all of them declare or logged. Raises UsageError when there is none.
         """
-        if self.experiment is not None:
-            return self.experiment.objective
-        logged = dict.fromkeys(tag for run in self.runs for tag in run.metrics)
-        telling = [tag for tag in logged if goal_of_tag(tag)]
+        if self.declared is not None and self.declared.objective:
+            return self.declared.objective
+        telling = [tag for tag in self._shared_tags() if self._goal(tag)]
         if not telling:
             raise UsageError(
-                f"no objective is declared; name the metric to rank by: {', '.join(logged) or 'none logged'}"
+                f"no objective is declared; name the metric to rank by: {', '.join(self.tags) or 'none logged'}"
             )
         return telling[0]
 
-    def _goal(self, tag: str) -> Goal:
-        declared = [metric.goal for metric in self.experiment.metrics if metric.tag == tag] if self.experiment else []
-        goal = (declared[0] if declared else None) or goal_of_tag(tag)
+    def _shared_tags(self) -> list[str]:
+        """The tags that every sweep has, objectives first; all of them when none is shared."""
+        objectives = [declared.objective for declared in self.sweeps.values() if declared.objective]
+        by_sweep: dict[str, set[str]] = {}
+        for run in self.runs:
+            by_sweep.setdefault(run.sweep, set()).update(run.metrics)
+        order = list(dict.fromkeys([*objectives, *self.tags]))
+        return [tag for tag in order if all(tag in tags for tags in by_sweep.values())] or order
+
+    def checked_metric(self, metric: str) -> str:
+        """`metric`, if a run logged it. Raises UsageError with the nearest names."""
+        tags = self.tags
+        if self.runs and metric not in tags:
+            raise UsageError(f"no run logged the metric {metric!r}; {nearest(metric, tags)}")
+        return metric
+
+    def goal(self, tag: str) -> Goal:
+        """Whether more or less of a metric is better. Raises UsageError when nobody says."""
+        goal = self._goal(tag)
         if goal is None:
             raise UsageError(f"whether more or less of {tag!r} is better is not declared; say goal='max' or goal='min'")
         return goal
 
+    def _goal(self, tag: str) -> Goal | None:
+        said = [declared.goal(tag) for declared in (self.declared, *self.sweeps.values()) if declared]
+        return next((goal for goal in said if goal), None) or goal_of_tag(tag)
+
+    def title(self, tag: str) -> str:
+        """What a table's head calls a metric."""
+        return self.declared.title(tag) if self.declared else tag
+
+    def varying(self) -> tuple[list[str], dict[str, Value]]:
+        """The names of the hparams that vary over the trials (or that some lack), and the others with their value."""
+        trials = self.trials
+        names = list(dict.fromkeys(name for trial in trials for name in trial.hparams))
+        seen = {name: {format_value(trial.hparams.get(name, "")) for trial in trials} for name in names}
+        missing = {name for name in names if any(name not in trial.hparams for trial in trials)}
+        same = [name for name in names if len(trials) > 1 and len(seen[name]) == 1 and name not in missing]
+        return [name for name in names if name not in same], {name: trials[0].hparams[name] for name in same}
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The way out of a misspelt name: the names most like it, or all there are."""
+    close = difflib.get_close_matches(name, known, n=3)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    return f"there are {shown}" if known else "there are none"
+
 
 def group_trials(runs: Iterable[RunResult]) -> Iterator[TrialResult]:
-    """Runs of the same trial id together, in the order of their first."""
-    groups: dict[str, list[RunResult]] = {}
+    """Runs of the same trial of a sweep together, in the order of their first."""
+    groups: dict[tuple[str, str], list[RunResult]] = {}
     for run in runs:
-        groups.setdefault(run.trial_id, []).append(run)
-    for trial_id, members in groups.items():
+        groups.setdefault((run.sweep, run.trial_id), []).append(run)
+    for (_, trial_id), members in groups.items():
         yield TrialResult(trial_id, members[0].hparams, tuple(members))
 
 
-def is_ranked(trial: TrialResult, tag: str) -> bool:
+def is_ranked(trial: TrialResult, tag: str, by: By = LAST) -> bool:
     """Whether a trial may stand in the order: all runs completed, the metric there and finite."""
-    return trial.outcome is Outcome.COMPLETED and math.isfinite(trial.metrics.get(tag, math.nan))
+    fine = trial.outcome is Outcome.COMPLETED or trial.outcome is Outcome.UNKNOWN
+    return fine and math.isfinite(trial.mean(tag, by))
 
 
-def rank(trials: Sequence[TrialResult], tag: str, goal: Goal) -> list[TrialResult]:
+def rank(trials: Sequence[TrialResult], tag: str, goal: Goal, by: By = LAST) -> list[TrialResult]:
     """The ranked trials, best first (ties keep their order), then the others."""
-    ranked = [trial for trial in trials if is_ranked(trial, tag)]
+    ranked = [trial for trial in trials if is_ranked(trial, tag, by)]
     sign = -1.0 if goal == "max" else 1.0
-    ranked.sort(key=lambda trial: sign * trial.metrics[tag])
-    return ranked + [trial for trial in trials if not is_ranked(trial, tag)]
+    values = {id(trial): sign * trial.mean(tag, by, goal) for trial in ranked}
+    ranked.sort(key=lambda trial: values[id(trial)])
+    there = set(values)
+    return ranked + [trial for trial in trials if id(trial) not in there]

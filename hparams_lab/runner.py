@@ -8,6 +8,7 @@ back from that run's own files.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hparams_lab.declared import Declared
 from hparams_lab.domain import Domain, function_domain, load_domain
 from hparams_lab.ending import end_left_run
 from hparams_lab.errors import MissingMetricError, UsageError
@@ -134,7 +136,7 @@ def sweep(
         prepare(paths, plan, fresh)
         yield SweepStarted(logdir, plan.size, tuple(done.values()), plan.domain.experiment)
         yield from state.run(interrupts)
-    results = Results(plan.domain.experiment, read(logdir).runs)
+    results = Results.of(plan.domain.experiment, read(logdir).runs)
     yield SweepEnded(results, time.monotonic() - began, bool(interrupts))
 
 
@@ -149,6 +151,11 @@ class _State:
     results: list[TrialResult] = field(default_factory=list)
     reports: list[RunReported] = field(default_factory=list)
     running: dict[str, Job] = field(default_factory=dict)
+
+    @functools.cached_property
+    def declared(self) -> Declared:
+        """What the runs are read back by."""
+        return Declared.of(self.plan.domain.experiment)
 
     def has_work(self) -> bool:
         """Whether any trial is not done."""
@@ -213,7 +220,7 @@ class _State:
     def _result(self, job: Job, death: str) -> RunResult:
         """What the run's directory says, after giving it an end if its process could not."""
         experiment = self.plan.domain.experiment
-        result = read_run(job.directory, job.name, experiment)
+        result = read_run(job.directory, job.name, self.declared)
         if result is not None and result.ended is not None:
             return result
         if result is None:  # not even begun
@@ -224,7 +231,7 @@ class _State:
         else:
             _wait_until_let_go(event_files(job.directory)[-1])
             end_left_run(job.directory, Outcome.CRASHED, death)
-        result = read_run(job.directory, job.name, experiment)
+        result = read_run(job.directory, job.name, self.declared)
         assert result is not None
         return result
 

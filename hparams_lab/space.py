@@ -70,8 +70,7 @@ class Discrete(SameByRepr, summary_v2.Discrete):
         self._nullable = len(some) < len(plain)
         self._dtype = dtype
         self._values = [None if value is None else _declared(value, dtype) for value in plain]
-        self._by_text = {str(value): value for value in self._values}
-        if len(self._by_text) < len(self._values):
+        if len({str(value) for value in self._values}) < len(self._values):
             twice = next(value for value in self._values if self._values.count(value) > 1 or str(value) == "None")
             raise DeclarationError(f"Discrete has the value {twice!r} twice; name each once")
 
@@ -107,12 +106,6 @@ class Discrete(SameByRepr, summary_v2.Discrete):
             return str(value)
         assert value is not None
         return value
-
-    def restored(self, stored: bool | float | str) -> Value:
-        """The value that `stored` stands for."""
-        if self._nullable:
-            return self._by_text.get(str(stored), str(stored))
-        return cast_number("values", stored, self._dtype)
 
     def update_hparam_info(self, hparam_info: Any) -> None:
         """Fill TensorBoard's `HParamInfo`: type, and the values (an interval for ten or more numbers)."""
@@ -217,10 +210,6 @@ class _Interval(SameByRepr):
         """`value` as TensorBoard holds it."""
         assert value is not None
         return value
-
-    def restored(self, stored: bool | float | str) -> Value:
-        """The value that `stored` stands for."""
-        return cast_number("values", stored, self.dtype)
 
     def update_hparam_info(self, hparam_info: Any) -> None:
         """Fill TensorBoard's `HParamInfo`: a number in an interval."""

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
+from hparams_lab.declared import Declared
 from hparams_lab.errors import HParamValueError, LogDirError, UsageError
 from hparams_lab.events.declaration import (
     declare,
@@ -25,7 +26,7 @@ from hparams_lab.events.declaration import (
     stored_in,
 )
 from hparams_lab.events.event_log import WhenFull
-from hparams_lab.events.logdir import declared_experiment, save_sweep
+from hparams_lab.events.logdir import declared_in, save_sweep
 from hparams_lab.events.reader import end_of_logged, event_files, read_run
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.logger import Run, Stored, stored_values
@@ -161,7 +162,7 @@ def _reopened(
 ) -> Run:
     """The run of that name, to be gone on with: the same hparams, after its last whole record."""
     directory = paths.run(name)
-    before = read_run(directory, name, experiment or declared_experiment(paths))
+    before = read_run(directory, name, Declared.of(experiment) if experiment else declared_in(paths))
     if before is None:
         raise LogDirError(f"{directory} holds no run to go on with; give another name, or resume=False")
     if not _same(before.hparams, values):

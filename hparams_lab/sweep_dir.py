@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hparams_lab.declared import Declared
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import declare, experiment_message
 from hparams_lab.events.logdir import load_sweep, save_sweep
@@ -88,6 +89,7 @@ def done_runs(paths: LogDirPaths, experiment: Experiment, retry_failed: bool) ->
     if not paths.sweep_json.exists():
         return {}
     again = {Outcome.FAILED, Outcome.CRASHED} if retry_failed else set()
-    found = (read_run(directory, paths.name_of(directory), experiment) for directory in paths.run_dirs())
+    declared = Declared.of(experiment)
+    found = (read_run(directory, paths.name_of(directory), declared) for directory in paths.run_dirs())
     over = (run for run in found if run is not None and run.is_over)
     return {run.name: run for run in over if run.outcome not in again and not missing_metric(run)}

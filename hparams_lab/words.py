@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hparams_lab.experiment import Experiment
 from hparams_lab.results import Outcome, RunResult
 from hparams_lab.values import format_value
+
+if TYPE_CHECKING:
+    from hparams_lab.experiment import Experiment
 
 COLOURS = {Outcome.COMPLETED: "green", Outcome.PRUNED: "cyan", Outcome.DIVERGED: "yellow"}
 """How outcomes stand out on a terminal; all others are red."""

@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams.backend_context import Context
 
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import current_declaration, declare, observed_message
-from hparams_lab.events.logdir import declared_experiment, load_sweep, read, save_sweep
+from hparams_lab.events.logdir import declared_in, load_sweep, read, save_sweep
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
 from hparams_lab.paths import LogDirPaths
@@ -53,7 +53,7 @@ def columns(message):
     }
 
 
-def test_tensorboard_reads_the_declared_experiment_and_the_run(paths):
+def test_tensorboard_reads_the_declared_in_and_the_run(paths):
     with start_run(paths.root, hparams={"units": 16, "optimizer": None}, experiment=EXPERIMENT) as run:
         run.log({"accuracy": 0.5})
     found, runs = in_tensorboard(paths.root)
@@ -144,12 +144,12 @@ def test_sweep_json_is_whole_at_any_instant(paths):
 
 
 def test_the_experiment_comes_back_from_sweep_json(paths):
-    assert (load_sweep(paths), declared_experiment(paths)) == (None, None)
+    assert (load_sweep(paths), declared_in(paths)) == (None, None)
     save_sweep(paths, {"experiment": EXPERIMENT.to_json()})
-    assert declared_experiment(paths) == EXPERIMENT
+    assert declared_in(paths).experiment == EXPERIMENT
     assert read(paths.root).experiment == EXPERIMENT
     save_sweep(paths, {"seed": 1})
-    assert declared_experiment(paths) is None
+    assert declared_in(paths) is None
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_the_experiment_comes_back_from_sweep_json(paths):
     [
         ("{", "Expecting property name .*"),
         ("[]", "it holds a list"),
-        ('{"experiment": null}', "its experiment is none: TypeError.*"),
+        ('{"experiment": null}', "its experiment is none: AttributeError.*"),
         ('{"experiment": {}}', "its experiment is none: KeyError.*"),
         (b"\xff", "'utf-8' codec .*"),
         (None, "Is a directory.*"),

@@ -13,7 +13,7 @@ from hparams_lab.errors import Pruned, UsageError
 from hparams_lab.events import summaries
 from hparams_lab.events.declaration import current_declaration
 from hparams_lab.events.event_file import read_events
-from hparams_lab.events.logdir import declared_experiment, read
+from hparams_lab.events.logdir import declared_in, read
 from hparams_lab.events.reader import OUTCOME_TAG, event_files
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
@@ -200,5 +200,5 @@ def test_hparams_by_object_and_by_name(tmp_path):
     assert (read_back(run).hparams["rate"], read_back(run).trial_id) == (0.1, "mine")
     with start_run(tmp_path, hparams={UNITS: 32}, experiment=EXPERIMENT) as other:
         other.log({"accuracy": 0.5})
-    assert declared_experiment(LogDirPaths(tmp_path)) == EXPERIMENT
+    assert declared_in(LogDirPaths(tmp_path)).experiment == EXPERIMENT
     assert [trial.hparams["units"] for trial in read(tmp_path).trials] == [16, 32]

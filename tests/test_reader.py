@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from hparams_lab.declared import Declared
 from hparams_lab.ending import end_left_run
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
@@ -64,7 +65,7 @@ def test_a_whole_run(tmp_path):
 
 def test_types_are_the_declared_ones(tmp_path):
     write(tmp_path, START)
-    hparams = read_run(tmp_path, "x", EXPERIMENT).hparams
+    hparams = read_run(tmp_path, "x", Declared.of(EXPERIMENT)).hparams
     assert dict(hparams) == {"rate": 1.0, "units": 16, "optimizer": None, "width": 1, "depth": 4, "other": 2.5}
     assert list(hparams) == ["rate", "units", "optimizer", "width", "depth", "other"]
     assert [type(value) for value in hparams.values()] == [float, int, type(None), int, int, float]
@@ -74,7 +75,7 @@ def test_types_without_a_declaration_or_under_another(tmp_path):
     write(tmp_path, START)
     assert dict(read_run(tmp_path, "x").hparams) == {**STORED, "width": "1"}
     changed = Experiment([HParam("optimizer", IntInterval(1, 9))], EXPERIMENT.metrics)
-    assert read_run(tmp_path, "x", changed).hparams["optimizer"] == "None"
+    assert read_run(tmp_path, "x", Declared.of(changed)).hparams["optimizer"] == "None"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from hparams_lab.events.crc import masked_crc32c
 from hparams_lab.events.event_file import file_name, is_event_file, read_events, summary_event, version_event
-from hparams_lab.events.record import OVERHEAD, Finding, frame, read_records, whole_length
+from hparams_lab.events.record import LARGEST, OVERHEAD, frame, read_records, whole_length
 from hparams_lab.events.summaries import scalars
+from hparams_lab.findings import Finding, Kind
 
 PAYLOADS = [b"one", b"", b"\x00" * 1000, bytes(range(256))]
 FILE = b"".join(map(frame, PAYLOADS))
@@ -76,18 +77,29 @@ def test_flipped_bit_of_a_payload_or_its_checksum_loses_that_record(index, data)
     assert payloads(flipped(FILE, offset, data.draw(st.integers(0, 7))), findings) == [
         payload for other, payload in enumerate(PAYLOADS) if other != index
     ]
-    assert findings == [Finding(STARTS[index], "a record's checksum fails", len(PAYLOADS[index]) + OVERHEAD)]
+    lost = len(PAYLOADS[index]) + OVERHEAD
+    assert findings == [Finding("", STARTS[index], Kind.BAD_CHECKSUM, "a record's checksum fails", lost)]
 
 
 @given(st.integers(0, 3), st.integers(0, 11), st.integers(0, 7))
 def test_flipped_bit_of_a_length_or_its_checksum_ends_the_reading(index, offset, bit):
     findings, begin = [], STARTS[index]
     assert payloads(flipped(FILE, begin + offset, bit), findings) == PAYLOADS[:index]
-    assert findings == [Finding(begin, "the checksum of a record's length fails", len(FILE) - begin)]
+    reason = "the checksum of a record's length fails"
+    assert findings == [Finding("", begin, Kind.BAD_LENGTH, reason, len(FILE) - begin)]
 
 
-def test_length_beyond_the_end_of_the_world_is_not_yet():
-    length = struct.pack("<Q", 2**64 - 1)
+@pytest.mark.parametrize("claimed", [LARGEST + 1, 2**60, 2**64 - 1])
+def test_a_length_that_no_record_has_ends_the_reading(claimed):
+    length = struct.pack("<Q", claimed)
+    findings = []
+    assert payloads(FILE + length + struct.pack("<I", masked_crc32c(length)) + b"x" * 50, findings) == PAYLOADS
+    reason = f"a record claims {claimed} bytes, of which the file has 50"
+    assert findings == [Finding("", len(FILE), Kind.WILD_LENGTH, reason, 62)]
+
+
+def test_a_length_beyond_the_end_is_not_yet():
+    length = struct.pack("<Q", LARGEST)
     findings = []
     assert payloads(FILE + length + struct.pack("<I", masked_crc32c(length)) + b"x" * 50, findings) == PAYLOADS
     assert findings == []

@@ -23,7 +23,7 @@ def run(x, outcome="completed", started=0.0, ended=1.0, columns=(), **metrics):
 
 
 def results(*runs, experiment=EXPERIMENT):
-    return Results(experiment, runs)
+    return Results.of(experiment, runs)
 
 
 def order(trials):

@@ -8,7 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2, summary_v2
 
+from hparams_lab.declared import Declared
 from hparams_lab.errors import DeclarationError, HParamValueError
+from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam, adopt_hparam
 from hparams_lab.space import Discrete, IntInterval, RealInterval, domain_from_json
 
@@ -49,7 +51,8 @@ def test_discrete_for_tensorboard(domain, dtype, values):
     info = info_of(HParam("x", domain, display_name="X", description="what it is"))
     assert (info.name, info.display_name, info.description) == ("x", "X", "what it is")
     assert (info.type, list(info.domain_discrete)) == (dtype, values)
-    assert all(domain.restored(domain.stored(value)) == value for value in domain.values)
+    restored = Declared.of(Experiment([HParam("x", domain)], [Metric("accuracy")])).restored
+    assert all(restored("x", domain.stored(value)) == value for value in domain.values)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,15 @@ COMMANDS = {
     "run": "Sweep a domain: train every trial and log it.",
     "plan": "Show what a sweep would do, without doing it.",
     "top": "Show the leaderboard of a log directory.",
+    "show": "Show everything of one trial.",
+    "compare": "Show in what trials differ.",
+    "export": "Write trials, runs or points to a file of another format.",
+    "importance": "Tell which hyperparameters matter.",
+    "report": "Write a report as one HTML file.",
     "board": "Open a log directory in TensorBoard's HParams tab.",
+    "doctor": "Tell what is wrong with a log directory, and mend it.",
+    "prune": "Delete or archive failed runs, or all but the best.",
+    "merge": "Put several log directories into one.",
 }
 
 

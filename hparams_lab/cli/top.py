@@ -101,7 +101,7 @@ def varying_hparams(trials: tuple[TrialResult, ...]) -> tuple[list[str], dict[st
 
 def _metric_titles(results: Results, tag: str) -> dict[str, str]:
     """The metrics to show by tag, the one that ranks first."""
-    declared = {m.tag: m.title for m in results.experiment.metrics} if results.experiment else {}
+    declared = {m: results.declared.title(m) for m in results.declared.metrics} if results.declared else {}
     logged = {tag: tag for tag in sorted({tag for run in results.runs for tag in run.metrics})[:4]}
     return {tag: declared.get(tag, tag)} | (declared or logged)
 

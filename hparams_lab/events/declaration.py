@@ -29,14 +29,16 @@ from hparams_lab.values import Value, canonical
 if TYPE_CHECKING:
     from hparams_lab.experiment import Experiment
 
-Declared: TypeAlias = api_pb2.Experiment
+ExperimentMessage: TypeAlias = api_pb2.Experiment
 
 
-def experiment_message(experiment: Experiment) -> Declared:
+def experiment_message(experiment: Experiment) -> ExperimentMessage:
     """The experiment as TensorBoard's message: what varies marked, the objective first among the metrics."""
     metrics = sorted(experiment.metrics, key=lambda metric: metric.tag != experiment.objective)
     infos = [_hparam_info(hparam) for hparam in experiment.hparams]
-    return Declared(name=experiment.name or "", hparam_infos=infos, metric_infos=[m.as_proto() for m in metrics])
+    return ExperimentMessage(
+        name=experiment.name or "", hparam_infos=infos, metric_infos=[m.as_proto() for m in metrics]
+    )
 
 
 def _hparam_info(hparam: Any) -> api_pb2.HParamInfo:
@@ -48,11 +50,11 @@ def _hparam_info(hparam: Any) -> api_pb2.HParamInfo:
     return info
 
 
-def observed_message(hparams: Mapping[str, Value], tags: Iterable[str]) -> Declared:
+def observed_message(hparams: Mapping[str, Value], tags: Iterable[str]) -> ExperimentMessage:
     """The message of values that nobody declared, and of the tags that were logged."""
     infos = [observed_info(name, [value]) for name, value in hparams.items()]
     metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in tags]
-    return Declared(hparam_infos=infos, metric_infos=metrics)
+    return ExperimentMessage(hparam_infos=infos, metric_infos=metrics)
 
 
 def observed_info(name: str, values: Sequence[Any]) -> api_pb2.HParamInfo:
@@ -77,7 +79,7 @@ def _values_of(info: api_pb2.HParamInfo) -> list[Any]:
     return [summaries.plain_value(value) for value in info.domain_discrete.values]
 
 
-def union(old: Declared, new: Declared) -> Declared:
+def union(old: ExperimentMessage, new: ExperimentMessage) -> ExperimentMessage:
     """Both declarations in one: every column and metric once, domains wide enough for both, old order first."""
     columns = {info.name: info for info in old.hparam_infos}
     for info in new.hparam_infos:
@@ -90,7 +92,7 @@ def union(old: Declared, new: Declared) -> Declared:
             columns[info.name] = _merged(before, info)
     metrics = {(info.name.group, info.name.tag): info for info in [*new.metric_infos, *old.metric_infos]}
     order = dict.fromkeys((info.name.group, info.name.tag) for info in [*old.metric_infos, *new.metric_infos])
-    return Declared(
+    return ExperimentMessage(
         name=old.name or new.name, hparam_infos=columns.values(), metric_infos=[metrics[key] for key in order]
     )
 
@@ -115,14 +117,14 @@ def _holds(info: api_pb2.HParamInfo, value: Any) -> bool:
     return isinstance(value, bool) is is_bool and value in _values_of(info)
 
 
-def joined_by(values: Mapping[str, Value]) -> Callable[[Declared, Declared], Declared]:
+def joined_by(values: Mapping[str, Value]) -> Callable[[ExperimentMessage, ExperimentMessage], ExperimentMessage]:
     """A `union` for a run with these values, which refuses one that its column cannot hold.
 
     A column has one type, or TensorBoard answers 500 when it is sorted: where earlier runs have numbers, a string does
     not fit. (A column of strings takes anything as text; see `stored_in`.)
     """
 
-    def combine(old: Declared, new: Declared) -> Declared:
+    def combine(old: ExperimentMessage, new: ExperimentMessage) -> ExperimentMessage:
         for info in old.hparam_infos:
             kind = _KINDS.get(info.type)
             if info.name in values and kind and not kind[1](values[info.name]):
@@ -147,7 +149,7 @@ _KINDS: dict[int, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def stored_in(message: Declared, values: Mapping[str, Value]) -> dict[str, bool | float | str]:
+def stored_in(message: ExperimentMessage, values: Mapping[str, Value]) -> dict[str, bool | float | str]:
     """The values as the columns of `message` hold them: as text in a column of strings, `None` as "None"."""
     texts = {info.name for info in message.hparam_infos if info.type == api_pb2.DATA_TYPE_STRING}
     return {name: str(v) if v is None or name in texts else v for name, v in values.items()}
@@ -159,7 +161,7 @@ class _Known:
 
     directory: Path
     stamp: tuple[int, int] | None
-    message: Declared
+    message: ExperimentMessage
     columns: Mapping[str, api_pb2.HParamInfo]
     tags: frozenset[str]
 
@@ -182,7 +184,7 @@ def _stamp(directory: Path) -> tuple[int, int] | None:
 _known: dict[Path, _Known] = {}
 
 
-def is_declared(paths: LogDirPaths, values: Mapping[str, Value], tags: Iterable[str]) -> Declared | None:
+def is_declared(paths: LogDirPaths, values: Mapping[str, Value], tags: Iterable[str]) -> ExperimentMessage | None:
     """The directory's declaration, if it holds the values and tags, by what this process saw of it; else None."""
     known = _known.get(paths.root)
     if known is None or not known.tags.issuperset(tags) or _stamp(known.directory) != known.stamp:
@@ -191,8 +193,11 @@ def is_declared(paths: LogDirPaths, values: Mapping[str, Value], tags: Iterable[
 
 
 def declare(
-    paths: LogDirPaths, message: Declared, *, combine: Callable[[Declared, Declared], Declared] = union
-) -> Declared:
+    paths: LogDirPaths,
+    message: ExperimentMessage,
+    *,
+    combine: Callable[[ExperimentMessage, ExperimentMessage], ExperimentMessage] = union,
+) -> ExperimentMessage:
     """Make `message`, combined with what the directory declares, its one Experiment summary, and return it.
 
     Nothing is written when that changes nothing, and there is one (a process killed while it replaced it leaves two).
@@ -209,7 +214,7 @@ def declare(
         return message
 
 
-def current_declaration(paths: LogDirPaths) -> Declared | None:
+def current_declaration(paths: LogDirPaths) -> ExperimentMessage | None:
     """The Experiment message of the directory; None without one."""
     for directory in reversed(_numbered(paths)):
         for file in event_files(directory):
@@ -221,7 +226,7 @@ def current_declaration(paths: LogDirPaths) -> Declared | None:
     return None
 
 
-def _same(one: Declared, other: Declared) -> bool:
+def _same(one: ExperimentMessage, other: ExperimentMessage) -> bool:
     fields = ("name", "hparam_infos", "metric_infos")
     return all(getattr(one, field) == getattr(other, field) for field in fields)
 
@@ -233,7 +238,7 @@ def _numbered(paths: LogDirPaths) -> list[Path]:
     return [paths.experiments / name for name in sorted(names, key=natural)]
 
 
-def _replace_experiment(paths: LogDirPaths, message: Declared) -> None:
+def _replace_experiment(paths: LogDirPaths, message: ExperimentMessage) -> None:
     before = _numbered(paths)
     number = int(before[-1].name) + 1 if before else 1
     target = paths.experiments / str(number)

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from hparams_lab.events.record import Finding, frame, read_records
+from hparams_lab.events.record import frame, read_records
+from hparams_lab.findings import Finding, Kind
 
 VERSION = "brain.Event:2"
 _counter = itertools.count()
@@ -51,11 +52,13 @@ def summary_event(summary: Summary, step: int, now: float) -> bytes:
     return frame(Event(wall_time=now, step=step, summary=summary).SerializeToString())
 
 
-def read_events(data: bytes, findings: list[Finding] | None = None) -> Iterator[Event]:
+def read_events(data: bytes, findings: list[Finding] | None = None, file: str = "") -> Iterator[Event]:
     """The events of an event file's bytes; what is not one becomes a finding."""
     findings = [] if findings is None else findings
-    for offset, payload in read_records(data, findings):
+    for offset, payload in read_records(data, findings, file):
         try:
             yield Event.FromString(payload)
         except Exception as error:  # protobuf's DecodeError has no stable home across its versions
-            findings.append(Finding(offset, f"a record is not an Event ({error})", len(payload)))
+            findings.append(
+                Finding(file, offset, Kind.NOT_AN_EVENT, f"a record is not an Event ({error})", len(payload))
+            )

@@ -6,49 +6,69 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hparams_lab.curve import Thin
+from hparams_lab.declared import Declared
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.reader import read_run
 from hparams_lab.events.writer import sync_directory
+from hparams_lab.findings import Finding
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.results import Results
 
-if TYPE_CHECKING:
-    from hparams_lab.experiment import Experiment
 
-
-def read(logdir: str | os.PathLike[str]) -> Results:
+def read(logdir: str | os.PathLike[str], *, thin: Thin | None = None) -> Results:
     """Everything that a log directory holds.
+
+    Args:
+      logdir: a directory that a sweep, runs, or another tool logged to; several sweeps may be below it.
+      thin: what to keep of each tag's points, such as `curve.extremes`; all when left out.
 
     Raises LogDirError when there is no such directory, or nothing in it that a run wrote.
     """
-    paths = LogDirPaths(Path(logdir))
-    if not paths.root.is_dir():
-        kind = "is a file" if paths.root.exists() else "does not exist"
-        raise LogDirError(f"the log directory {paths.root} {kind}; name a directory that a sweep or run was logged to")
-    experiment = declared_experiment(paths)
-    found = (read_run(directory, paths.name_of(directory), experiment) for directory in paths.run_dirs())
-    runs = tuple(run for run in found if run is not None)
-    if not runs and experiment is None:
-        raise LogDirError(
-            f"{paths.root} holds no runs (no event file with hparams in it or below); is it the right one?"
-        )
-    return Results(experiment, runs)
+    return LogDirReader(logdir, thin).read()
 
 
-def declared_experiment(paths: LogDirPaths) -> Experiment | None:
-    """The experiment as `sweep.json` tells it, types and all; None without one.
+class LogDirReader:
+    """Reads a log directory again and again; each time only what is new.
+
+    Args: as for `read`.
+    """
+
+    def __init__(self, logdir: str | os.PathLike[str], thin: Thin | None = None) -> None:
+        self._paths = LogDirPaths(Path(logdir))
+        self._thin = thin
+
+    def read(self) -> Results:
+        """What the directory holds now. Raises LogDirError as `read` does."""
+        paths = self._paths
+        if not paths.root.is_dir():
+            kind = "is a file" if paths.root.exists() else "does not exist"
+            raise LogDirError(
+                f"the log directory {paths.root} {kind}; name a directory that a sweep or run was logged to"
+            )
+        declared = declared_in(paths)
+        findings: list[Finding] = []
+        found = (read_run(directory, paths.name_of(directory), declared, findings) for directory in paths.run_dirs())
+        runs = tuple(run for run in found if run is not None)
+        if not runs and declared is None:
+            raise LogDirError(
+                f"{paths.root} holds no runs (no event file with hparams in it or below); is it the right one?"
+            )
+        return Results(declared, runs, findings=tuple(findings))
+
+
+def declared_in(paths: LogDirPaths) -> Declared | None:
+    """What `sweep.json` declares, types and all; None without one.
 
     Raises LogDirError when it tells something else.
     """
     sweep = load_sweep(paths)
-    if not sweep:
+    if not sweep or "experiment" not in sweep:
         return None
-    from hparams_lab.experiment import Experiment  # brings TensorBoard's classes, which a bare log needs not
-
     try:
-        return Experiment.from_json(sweep["experiment"]) if "experiment" in sweep else None
+        return Declared(sweep["experiment"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _unreadable(paths, f"its experiment is none: {error!r}") from None
 

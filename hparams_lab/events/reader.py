@@ -10,22 +10,20 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionStartInfo
 
+from hparams_lab.declared import Declared
 from hparams_lab.events import summaries
 from hparams_lab.events.event_file import is_event_file, read_events
-from hparams_lab.events.record import OVERHEAD, Finding, frame, read_records
+from hparams_lab.events.record import OVERHEAD, frame, read_records
+from hparams_lab.findings import Finding
 from hparams_lab.locks import is_held
 from hparams_lab.results import Outcome, RunResult, Scalars
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value, trial_id
-
-if TYPE_CHECKING:
-    from hparams_lab.experiment import Experiment
 
 OUTCOME_TAG = "run/outcome"
 """A text whose first line is "<outcome>: <reason>", written where the session's status says too little."""
@@ -81,14 +79,14 @@ def event_files(directory: Path) -> list[Path]:
 
 
 def read_run(
-    directory: Path, name: str, experiment: Experiment | None = None, findings: list[Finding] | None = None
+    directory: Path, name: str, declared: Declared | None = None, findings: list[Finding] | None = None
 ) -> RunResult | None:
     """The run in `directory`; None when it holds no session start (it is not a run, or only just begins).
 
     Args:
       directory: where the event files are.
       name: what to call the run.
-      experiment: gives the values their declared types.
+      declared: gives the values their declared types.
       findings: what is wrong with the files is appended.
     """
     files = event_files(directory)
@@ -100,7 +98,7 @@ def read_run(
         return None
     outcome, reason = (Outcome.RUNNING, "") if goes_on else _outcome(facts)
     columns = {tag: _column(points) for tag, points in facts.points.items()}
-    hparams = _hparams(facts.start, experiment)
+    hparams = _hparams(facts.start, declared)
     return RunResult(
         name=name,
         dir=directory,
@@ -119,7 +117,7 @@ def read_run(
 def _facts(files: Iterable[Path], findings: list[Finding] | None) -> _Facts:
     facts = _Facts()
     for file in files:
-        for event in read_events(file.read_bytes(), findings):
+        for event in read_events(file.read_bytes(), findings, str(file)):
             facts.take(event)
     return facts
 
@@ -138,18 +136,11 @@ def _column(points: list[tuple[int, float, float]]) -> Scalars:
     return Scalars(np.array(steps, np.int64), np.array(wall_times, np.float64), np.array(values, np.float64))
 
 
-def _hparams(start: SessionStartInfo, experiment: Experiment | None) -> dict[str, Value]:
+def _hparams(start: SessionStartInfo, declared: Declared | None) -> dict[str, Value]:
     """The values, in declaration order and of their declared types where they are declared."""
     found = {name: summaries.plain_value(value) for name, value in start.hparams.items()}
-    declared = {hparam.name: hparam for hparam in experiment.hparams} if experiment else {}
-    ordered = [name for name in declared if name in found] + sorted(name for name in found if name not in declared)
-    return {name: _restored(declared.get(name), found[name]) for name in ordered}
-
-
-def _restored(hparam: object, value: Value) -> Value:
-    if hparam is None or value is None:
-        return value
-    try:
-        return hparam.domain.restored(value)  # type: ignore[attr-defined, no-any-return]
-    except ValueError:  # written under another declaration; the value is what it is
-        return value
+    if declared is None:
+        return dict(sorted(found.items()))
+    ordered = [name for name in declared.hparams if name in found]
+    ordered += sorted(name for name in found if name not in declared.hparams)
+    return {name: declared.restored(name, found[name]) for name in ordered}

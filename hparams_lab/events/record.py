@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from hparams_lab.events.crc import masked_crc32c
+from hparams_lab.findings import Finding, Kind
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
@@ -25,14 +25,12 @@ _LENGTH = struct.Struct("<Q")
 HEADER_SIZE = _HEADER.size
 OVERHEAD = HEADER_SIZE + _FOOTER.size
 
+LARGEST = 2**31 - 1
+"""No record is longer: a protobuf message cannot be. https://protobuf.dev/programming-guides/proto-limits/"""
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something wrong at `offset` of a file: why, and how many bytes are lost by it."""
 
-    offset: int
-    reason: str
-    bytes_lost: int
+BAD_LENGTH = "the checksum of a record's length fails"
+BAD_CHECKSUM = "a record's checksum fails"
 
 
 def frame(payload: bytes) -> bytes:
@@ -41,18 +39,22 @@ def frame(payload: bytes) -> bytes:
     return b"".join((length, _FOOTER.pack(masked_crc32c(length)), payload, _FOOTER.pack(masked_crc32c(payload))))
 
 
-def read_records(data: bytes, findings: list[Finding] | None = None) -> Iterator[tuple[int, bytes]]:
+def read_records(data: bytes, findings: list[Finding] | None = None, file: str = "") -> Iterator[tuple[int, bytes]]:
     """The whole records of `data` as (offset, payload).
 
     A record with a bad payload checksum is skipped, a bad length checksum ends the reading (where the next record
-    begins is not known); each is appended to `findings`.
+    begins is not known), and so does a length that no record can have; each is appended to `findings`.
     """
     findings = [] if findings is None else findings
     offset, size = 0, len(data)
     while size - offset >= _HEADER.size:
         length, length_crc = _HEADER.unpack_from(data, offset)
         if length_crc != masked_crc32c(data[offset : offset + 8]):
-            findings.append(Finding(offset, "the checksum of a record's length fails", size - offset))
+            findings.append(Finding(file, offset, Kind.BAD_LENGTH, BAD_LENGTH, size - offset))
+            return
+        if length > LARGEST:
+            reason = f"a record claims {length} bytes, of which the file has {size - offset - _HEADER.size}"
+            findings.append(Finding(file, offset, Kind.WILD_LENGTH, reason, size - offset))
             return
         begin = offset + _HEADER.size
         if length + _FOOTER.size > size - begin:
@@ -62,7 +64,7 @@ def read_records(data: bytes, findings: list[Finding] | None = None) -> Iterator
         if payload_crc == masked_crc32c(payload):
             yield offset, payload
         else:
-            findings.append(Finding(offset, "a record's checksum fails", length + OVERHEAD))
+            findings.append(Finding(file, offset, Kind.BAD_CHECKSUM, BAD_CHECKSUM, length + OVERHEAD))
         offset = begin + length + _FOOTER.size
 
 

@@ -1,0 +1,36 @@
+"""`Finding`: something wrong with a file of a log directory, what kind of wrong, and what is lost by it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Kind(str, enum.Enum):
+    """What is wrong."""
+
+    TORN = "torn"  # the last record is not whole, and nobody writes the file any more
+    BAD_LENGTH = "bad length"  # the checksum of a record's length fails: where the next begins is not known
+    WILD_LENGTH = "wild length"  # a record claims more than a file can hold; TensorBoard dies of it
+    BAD_CHECKSUM = "bad checksum"  # the checksum of a record's bytes fails
+    NOT_AN_EVENT = "not an event"  # a record whose bytes are no Event message
+    BAD_TENSOR = "bad tensor"  # a tensor whose shape and bytes contradict each other
+    SYMLINK = "symlink"  # a link out of the log directory, which is not followed
+    UNREADABLE = "unreadable"  # the system refuses to read it
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong at `offset` of `file`: its kind, why in words, and how many bytes are lost by it."""
+
+    file: str
+    offset: int
+    kind: Kind
+    reason: str
+    bytes_lost: int
+
+    def __str__(self) -> str:
+        return f"{self.file}, byte {self.offset}: {self.reason} ({self.bytes_lost} bytes lost)"
