@@ -24,7 +24,8 @@ class Scalars(NamedTuple):
 
     def taken(self, which: slice | NDArray[np.int64]) -> Scalars:
         """Some of the points, in the order asked for."""
-        return Scalars(self.steps[which], self.wall_times[which], self.values[which])
+        steps, wall_times, values = self
+        return Scalars(steps[which], wall_times[which], values[which])
 
 
 NO_SCALARS = Scalars(np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.float64))

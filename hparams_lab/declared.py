@@ -26,17 +26,18 @@ class Declared:
 
     Args:
       found: as `Experiment.to_json` has it; `objective` may be None, where nobody said which metric matters.
+      typed: whether values are to be of the domains' types; TensorBoard's protos do not tell integers from floats.
 
     Raises KeyError, TypeError, AttributeError or ValueError when it is something else.
     """
 
-    def __init__(self, found: Mapping[str, Any]) -> None:
+    def __init__(self, found: Mapping[str, Any], typed: bool = True) -> None:
         self.json = found
         self.name: str | None = found.get("name")
         self.hparams: dict[str, Mapping[str, Any]] = {str(hparam["name"]): hparam for hparam in found["hparams"]}
         self.metrics: dict[str, Mapping[str, Any]] = {str(metric["tag"]): metric for metric in found["metrics"]}
         self.objective: str | None = found["objective"]
-        self._casts = {name: _cast(hparam.get("domain")) for name, hparam in self.hparams.items()}
+        self._casts = {name: _cast(hparam.get("domain")) for name, hparam in self.hparams.items() if typed}
 
     @classmethod
     def of(cls, experiment: Experiment) -> Declared:
@@ -47,12 +48,16 @@ class Declared:
 
     @cached_property
     def experiment(self) -> Experiment | None:
-        """The experiment; None where what is declared is none (no objective, a domain that cannot be)."""
+        """The experiment; None where what is declared is none (no metric with a goal, a domain that cannot be).
+
+        Where nobody said which metric matters, it is the first whose direction its name tells.
+        """
         from hparams_lab.experiment import Experiment
 
+        telling = [tag for tag in self.metrics if self.goal(tag)]
         try:
-            return Experiment.from_json(self.json)
-        except (AttributeError, KeyError, TypeError, ValueError):
+            return Experiment.from_json({**self.json, "objective": self.objective or telling[0]})
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             return None
 
     def __eq__(self, other: object) -> bool:

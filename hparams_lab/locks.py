@@ -41,7 +41,7 @@ def lock_if_free(fd: int) -> bool:
     return False
 
 
-def is_held(path: Path) -> bool:
+def is_held(path: str | Path) -> bool:
     """Whether a process holds the lock of the file at `path`."""
     if fcntl is None:
         return False

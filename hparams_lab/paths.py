@@ -81,6 +81,11 @@ def _paths_of(root: str) -> LogDirPaths:
     return LogDirPaths(Path(root))
 
 
-def natural(text: str) -> list[tuple[int, str]]:
+_DIGITS = re.compile(r"(\d+)")
+
+
+def natural(text: str) -> list[str | int]:
     """A sort key that reads the numbers in a text as numbers."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]
+    parts: list[str | int] = [*_DIGITS.split(text)]
+    parts[1::2] = map(int, parts[1::2])
+    return parts

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hparams_lab.curve import LAST, NO_SCALARS, By
 from hparams_lab.curve import Scalars as Scalars
@@ -52,7 +52,7 @@ class RunResult:
     """
 
     name: str
-    dir: Path
+    path: str | Path
     trial_id: str
     hparams: HParams
     outcome: Outcome
@@ -63,6 +63,11 @@ class RunResult:
     columns: Mapping[str, Scalars] = field(default_factory=dict, compare=False, repr=False)
     texts: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     sweep: str = ""
+
+    @property
+    def dir(self) -> Path:
+        """Its directory."""
+        return Path(self.path)
 
     def scalars(self, tag: str) -> Scalars:
         """The points of a tag; three empty arrays when it was never logged."""
@@ -262,6 +267,23 @@ class Results:
         missing = {name for name in names if any(name not in trial.hparams for trial in trials)}
         same = [name for name in names if len(trials) > 1 and len(seen[name]) == 1 and name not in missing]
         return [name for name in names if name not in same], {name: trials[0].hparams[name] for name in same}
+
+    def to_pandas(self, scalars: bool = False) -> Any:
+        """A `pandas.DataFrame` with a row per run, or per point; see `hparams_lab.tables` for its columns."""
+        from hparams_lab.tables.frames import to_pandas
+
+        return to_pandas(self, scalars)
+
+    def to_arrow(self, scalars: bool = False) -> Any:
+        """A `pyarrow.Table` with a row per run, or per point; see `hparams_lab.tables` for its columns."""
+        from hparams_lab.tables.frames import to_arrow
+
+        return to_arrow(self, scalars)
+
+    def _repr_html_(self) -> str:
+        from hparams_lab.tables.notebook import to_html
+
+        return to_html(self)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

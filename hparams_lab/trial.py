@@ -22,6 +22,13 @@ class HParams(Mapping[Any, Value]):
     def __init__(self, values: Mapping[Any, Value]) -> None:
         self._values = {name_of(key): value for key, value in values.items()}
 
+    @classmethod
+    def of_plain(cls, values: dict[str, Value]) -> HParams:
+        """Values by name, taken over as they are."""
+        made = cls.__new__(cls)
+        made._values = values
+        return made
+
     def __getitem__(self, key: Any) -> Value:
         name = name_of(key)
         if name not in self._values:

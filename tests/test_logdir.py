@@ -181,5 +181,7 @@ def test_directories_that_hold_nothing(tmp_path):
     for name, wrong in [("gone", "does not exist"), ("file", "is a file")]:
         with pytest.raises(LogDirError, match=rf"^the log directory .*{name} {wrong}; name a directory that a sweep"):
             read(tmp_path / name)
-    with pytest.raises(LogDirError, match=r" holds no runs \(no event file with hparams in it or below\); is it the"):
+    with pytest.raises(LogDirError, match=r" holds no runs: no file with .tfevents. in its name and hparams or scalars"):
+        LogDirError, match=r" holds no runs: no file with 'tfevents' in its name and hparams .* is it the"
+    ):
         read(tmp_path)

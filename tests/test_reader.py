@@ -13,7 +13,9 @@ from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.event_file import file_name, summary_event, version_event
 from hparams_lab.events.reader import OUTCOME_TAG, event_files, read_run
+from hparams_lab.events.record import whole_length
 from hparams_lab.experiment import Experiment, Metric
+from hparams_lab.findings import Finding, Kind
 from hparams_lab.hparam import HParam
 from hparams_lab.results import Outcome
 from hparams_lab.space import Discrete, IntInterval, RealInterval
@@ -126,7 +128,9 @@ def test_torn_and_broken_files_tell_what_they_can(tmp_path):
     whole, findings = path.read_bytes(), []
     path.write_bytes(whole[:-1])
     assert read_run(tmp_path, "x", findings=findings).scalars("loss").values.tolist() == [0.5]
-    assert findings == []
+    end = whole_length(whole[:-1])
+    assert findings == [Finding(str(path), end, Kind.TORN, "the last record is not whole", len(whole) - 1 - end)]
+    findings.clear()
     path.write_bytes(whole[:-1] + b"?" + whole[len(version_event(1.0)) :])
     assert read_run(tmp_path, "x", findings=findings).scalars("loss").values.tolist() == [0.5, 0.5, 0.25]
     assert [finding.reason for finding in findings] == ["a record's checksum fails"]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tensorboard.plugins.hparams import api_pb2
 
+from hparams_lab.declared import Declared
 from hparams_lab.errors import HParamValueError
 from hparams_lab.events import summaries
 from hparams_lab.events.event_file import read_events
@@ -115,6 +116,36 @@ def _holds(info: api_pb2.HParamInfo, value: Any) -> bool:
         return _is_number(value) and low <= value <= high
     is_bool = info.type == api_pb2.DATA_TYPE_BOOL  # 1 is no True
     return isinstance(value, bool) is is_bool and value in _values_of(info)
+
+
+def declared_by(message: ExperimentMessage) -> Declared:
+    """What a message declares; of a metric with a group, the tag is `group/tag`."""
+    hparams = [
+        {"name": info.name, "domain": _domain_json(info), **_words(info)} for info in message.hparam_infos if info.name
+    ]
+    metrics = [
+        {"tag": f"{info.name.group}/{info.name.tag}" if info.name.group else info.name.tag, **_words(info)}
+        for info in message.metric_infos
+    ]
+    return Declared({"name": message.name, "hparams": hparams, "metrics": metrics, "objective": None}, typed=False)
+
+
+def _words(info: Any) -> dict[str, str]:
+    found = {"display_name": info.display_name, "description": info.description}
+    return {key: text for key, text in found.items() if text}
+
+
+def _domain_json(info: api_pb2.HParamInfo) -> dict[str, Any] | None:
+    """A column's domain as `Experiment.to_json` has it; None without one."""
+    if info.WhichOneof("domain") == "domain_interval":
+        ends = {"min": info.domain_interval.min_value, "max": info.domain_interval.max_value}
+        return {"kind": "RealInterval", **ends, "scale": "linear", "step": None}
+    values = [summaries.plain_value(value) for value in info.domain_discrete.values]
+    if not values:
+        return None
+    kinds = {type(value) for value in values}
+    dtype = kinds.pop().__name__ if len(kinds) == 1 else "float" if kinds == {int, float} else "str"
+    return {"kind": "discrete", "values": values, "dtype": dtype}
 
 
 def joined_by(values: Mapping[str, Value]) -> Callable[[ExperimentMessage, ExperimentMessage], ExperimentMessage]:

@@ -17,17 +17,15 @@ Source: https://protobuf.dev/programming-guides/encoding/ and `record.py` for th
 
 from __future__ import annotations
 
-import functools
 import itertools
 import struct
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from google_crc32c import value as crc32c
 from numpy.typing import NDArray
 
-from hparams_lab.events.crc import MASK_DELTA, masked_crc32c
+from hparams_lab.events.crc import add_to_crc, crc_table, masked, masked_crc32c
 from hparams_lab.events.record import HEADER_SIZE, frame
 
 FEW = 32
@@ -181,20 +179,12 @@ class _Layout:
         varints = matrix[:, self._step : self._step + self._length]
         _put_varints(varints, steps)
         crc = np.full(len(steps), self._fixed_crc)
-        self._add_to_crc(crc, self._wall_time, np.ascontiguousarray(wall_times).view("<u8"), 8)
-        self._add_to_crc(crc, self._value, values.view("<u4"), 4)
+        add_to_crc(crc, self._payload_end - self._wall_time, np.ascontiguousarray(wall_times).view("<u8"))
+        add_to_crc(crc, self._payload_end - self._value, values.view("<u4"))
         for place in range(self._length):
-            crc ^= _crc_table(self._payload_end - self._step - place - 1).take(varints[:, place])
-        fields["crc"] = ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(MASK_DELTA)
+            crc ^= crc_table(self._payload_end - self._step - place - 1).take(varints[:, place])
+        fields["crc"] = masked(crc)
         return matrix
-
-    def _add_to_crc(self, crc: NDArray[np.uint32], at: int, words: NDArray[Any], width: int) -> None:
-        """Add what the bytes of `words`, which stand at `at`, mean for the checksum; all at once where they agree."""
-        varying = int(np.bitwise_or.reduce(words ^ words[0])).to_bytes(width, "little")
-        data = words.view(np.uint8).reshape(len(words), width)
-        for place in range(width):
-            table = _crc_table(self._payload_end - at - place - 1)
-            crc ^= table.take(data[:, place]) if varying[place] else table[data[0, place]]
 
 
 _VARINT_ENDS = np.array([1, *(1 << 7 * length for length in range(1, 5))])
@@ -210,18 +200,6 @@ def _put_varints(out: NDArray[np.uint8], steps: NDArray[np.int64]) -> None:
     for place in range(out.shape[1]):
         np.bitwise_and(steps >> (7 * place), 0x7F, out=out[:, place], casting="unsafe")
     out[:, :-1] |= 0x80
-
-
-@functools.cache
-def _crc_table(distance: int) -> NDArray[np.uint32]:
-    """What each value of a byte adds to a CRC-32C, `distance` bytes before the end."""
-    zeros = bytes(distance)
-    nothing = crc32c(b"\0" + zeros)
-    table = np.zeros(256, np.uint32)
-    for bit in range(8):
-        one = 1 << bit
-        table[one : 2 * one] = table[:one] ^ np.uint32(crc32c(bytes([one]) + zeros) ^ nothing)
-    return table
 
 
 def _delimited(key: int, content: bytes) -> bytes:

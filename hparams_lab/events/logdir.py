@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import gc
+import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hparams_lab.curve import Thin
 from hparams_lab.declared import Declared
 from hparams_lab.errors import LogDirError
-from hparams_lab.events.reader import read_run
+from hparams_lab.events.declaration import ExperimentMessage, declared_by, union
+from hparams_lab.events.event_file import is_event_file
+from hparams_lab.events.reader import RunReader
+from hparams_lab.events.scan import Layouts
+from hparams_lab.events.tree import Tree, above_of, walk
 from hparams_lab.events.writer import sync_directory
-from hparams_lab.findings import Finding
-from hparams_lab.paths import LogDirPaths
-from hparams_lab.results import Results
+from hparams_lab.findings import Finding, Kind
+from hparams_lab.paths import EXPERIMENT, LogDirPaths, natural
+from hparams_lab.results import Results, RunResult
 
 
 def read(logdir: str | os.PathLike[str], *, thin: Thin | None = None) -> Results:
@@ -37,26 +45,173 @@ class LogDirReader:
     """
 
     def __init__(self, logdir: str | os.PathLike[str], thin: Thin | None = None) -> None:
-        self._paths = LogDirPaths(Path(logdir))
+        self._root = os.path.normpath(logdir)
         self._thin = thin
+        self._layouts = Layouts()
+        self._readers: dict[str, RunReader] = {}
+        self._runs: dict[str, RunResult] = {}
+        self._sweeps: dict[str, Declared | None] = {}
 
     def read(self) -> Results:
         """What the directory holds now. Raises LogDirError as `read` does."""
-        paths = self._paths
-        if not paths.root.is_dir():
-            kind = "is a file" if paths.root.exists() else "does not exist"
-            raise LogDirError(
-                f"the log directory {paths.root} {kind}; name a directory that a sweep or run was logged to"
-            )
-        declared = declared_in(paths)
-        findings: list[Finding] = []
-        found = (read_run(directory, paths.name_of(directory), declared, findings) for directory in paths.run_dirs())
-        runs = tuple(run for run in found if run is not None)
-        if not runs and declared is None:
-            raise LogDirError(
-                f"{paths.root} holds no runs (no event file with hparams in it or below); is it the right one?"
-            )
-        return Results(declared, runs, findings=tuple(findings))
+        if not os.path.isdir(self._root):
+            raise LogDirError(missing(self._root))
+        with _without_collection():
+            return self._read()
+
+    def _read(self) -> Results:
+        tree = walk(self._root)
+        known, self._readers = self._readers, {}
+        changed = set()
+        for folder in tree.folders:
+            reader = known.get(folder.name)
+            if reader is None:
+                reader = RunReader(folder.path, self._layouts, self._thin)
+            self._readers[folder.name] = reader
+            if reader.read_new(folder.files):
+                changed.add(folder.name)
+        sweeps = self._declared(tree)
+        if sweeps != self._sweeps:
+            self._runs = {}  # values may have other types now
+        self._sweeps = sweeps
+        runs = tuple(self._read_runs(changed))
+        findings = [*tree.findings, *(finding for reader in self._readers.values() for finding in reader.findings)]
+        declared = _common(sweeps, runs)
+        if not runs and declared is None and not findings:
+            raise LogDirError(nothing_in(self._root))
+        there = {name: found for name, found in sweeps.items() if found is not None}
+        return Results(declared, runs, there, tuple(findings))
+
+    def _declared(self, tree: Tree) -> dict[str, Declared | None]:
+        """The sweeps' directories, and what each declares: its `sweep.json`, else all Experiment summaries in it."""
+        roots = set(tree.sweeps)
+        for name, reader in self._readers.items():
+            if reader.facts.experiment is not None and reader.facts.start is None and not _is_experiment(name):
+                roots.add(name)
+        messages: dict[str, ExperimentMessage] = {}
+        for name, reader in self._readers.items():
+            message = reader.facts.experiment
+            if message is not None:
+                sweep = _sweep_of(name, roots)
+                messages[sweep] = union(messages[sweep], message) if sweep in messages else message
+        found: dict[str, Declared | None] = {}
+        for sweep in sorted({*roots, *messages}, key=natural):
+            stored = self._stored(sweep, tree)
+            found[sweep] = stored or (declared_by(messages[sweep]) if sweep in messages else None)
+        return found
+
+    def _stored(self, sweep: str, tree: Tree) -> Declared | None:
+        """What a `sweep.json` declares. One that cannot be read is an error at the root, and a finding below it."""
+        paths = LogDirPaths(Path(self._root, sweep))
+        try:
+            return declared_in(paths)
+        except LogDirError as error:
+            if not sweep:
+                raise
+            tree.findings.append(Finding(str(paths.sweep_json), 0, Kind.UNREADABLE, str(error), 0))
+            return None
+
+    def _read_runs(self, changed: set[str]) -> Iterator[RunResult]:
+        """The runs in order; those of which nothing changed are the same objects as before."""
+        owners = self._owners()
+        parts: dict[str, list[tuple[str, RunReader]]] = {}
+        for name, (owner, prefix) in owners.items():
+            parts.setdefault(owner, []).append((prefix, self._readers[name]))
+            if name in changed:
+                changed.add(owner)
+        before, self._runs = self._runs, {}
+        for name, reader in self._readers.items():
+            if name in owners or _is_experiment(name):
+                continue
+            run = None if name in changed else before.get(name)
+            if run is None:
+                sweep = _sweep_of(name, self._sweeps)
+                below = {
+                    prefix + tag: points
+                    for prefix, part in parts.get(name, ())
+                    for tag, points in part.facts.columns().items()
+                }
+                shown = name or os.path.basename(os.path.abspath(self._root))
+                run = reader.run(shown, self._sweeps.get(sweep), sweep, below) or reader.bare_run(shown, sweep)
+            if run is not None:
+                self._runs[name] = run
+                yield run
+
+    def _owners(self) -> dict[str, tuple[str, str]]:
+        """The directories without a session that belong to a run: to which, and what goes before their tags.
+
+        Those below a session (`validation/`) belong to it. PyTorch writes hyperparameters into a directory below the
+        one of the scalars: where there is one such, the scalars are its own.
+        """
+        sessions = [name for name, reader in self._readers.items() if reader.facts.start is not None]
+        if len(sessions) == len(self._readers):
+            return {}
+        starts = set(sessions)
+        below: dict[str, list[str]] = {}
+        for name in sessions:
+            for above in above_of(name):
+                below.setdefault(above, []).append(name)
+        owners = {}
+        for name in self._readers:
+            if name in starts or _is_experiment(name):
+                continue
+            owner = next((above for above in above_of(name) if above in starts), None)
+            if owner is not None:
+                owners[name] = owner, name[len(owner) :].lstrip("/") + "/"
+            elif len(below.get(name, ())) == 1:
+                owners[name] = below[name][0], ""
+        return owners
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Put off the search for cycles while many objects are made that stay; there are none among them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _is_experiment(name: str) -> bool:
+    return EXPERIMENT in name.split("/")
+
+
+def _sweep_of(name: str, sweeps: Container[str]) -> str:
+    """The sweep that a directory belongs to: the nearest above it, or itself; the root's where there is none."""
+    return next((above for above in (name, *above_of(name)) if above in sweeps), "")
+
+
+def _common(sweeps: Mapping[str, Declared | None], runs: Iterable[RunResult]) -> Declared | None:
+    """What is declared for all runs; None when sweeps declare different things."""
+    used = {run.sweep for run in runs} or set(sweeps)
+    found = [sweeps.get(sweep) for sweep in sorted(used)]
+    return found[0] if found and all(other == found[0] for other in found) else None
+
+
+def missing(root: str) -> str:
+    """What to say of a log directory that is none."""
+    if os.path.exists(root):
+        return f"the log directory {root} is a file; name a directory that a sweep or run was logged to"
+    beside = os.path.dirname(root) or "."
+    names = os.listdir(beside) if os.path.isdir(beside) else []
+    close = difflib.get_close_matches(os.path.basename(root), names, n=1)
+    hint = f"; did you mean {os.path.join(os.path.dirname(root), close[0])}?" if close else ""
+    return f"the log directory {root} does not exist{hint or '; name a directory that a sweep or run was logged to'}"
+
+
+def nothing_in(root: str) -> str:
+    """What to say of a log directory without runs: what was looked for, and where there is some."""
+    around = os.path.dirname(os.path.abspath(root))
+    found = next((folder for folder, _, files in _few(os.walk(around)) if any(map(is_event_file, files))), None)
+    hint = f"; the nearest that has some is {os.path.relpath(found)}" if found else "; is it the right one?"
+    return f"{root} holds no runs: no file with 'tfevents' in its name and hparams or scalars, there or below{hint}"
+
+
+def _few(entries: Iterator[Any], most: int = 1000) -> Iterator[Any]:
+    return itertools.islice(entries, most)
 
 
 def declared_in(paths: LogDirPaths) -> Declared | None:

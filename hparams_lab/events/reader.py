@@ -1,4 +1,4 @@
-"""`read_run`: a run's directory back into a `RunResult`.
+"""`read_run`: a run's directory back into a `RunResult`; `RunReader`: the same again and again, each time what is new.
 
 What the runner yields live has come through here too, so live and later are the same.
 """
@@ -6,22 +6,21 @@ What the runner yields live has come through here too, so live and later are the
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionStartInfo
-
+from hparams_lab.curve import Scalars, Thin
 from hparams_lab.declared import Declared
 from hparams_lab.events import summaries
+from hparams_lab.events.cursor import Cursor
 from hparams_lab.events.event_file import is_event_file, read_events
+from hparams_lab.events.facts import Facts
 from hparams_lab.events.record import OVERHEAD, frame, read_records
+from hparams_lab.events.scan import Layouts
 from hparams_lab.findings import Finding
 from hparams_lab.locks import is_held
-from hparams_lab.results import Outcome, RunResult, Scalars
+from hparams_lab.results import Outcome, RunResult
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value, trial_id
 
@@ -29,34 +28,7 @@ OUTCOME_TAG = "run/outcome"
 """A text whose first line is "<outcome>: <reason>", written where the session's status says too little."""
 
 _BY_STATUS = {summaries.SUCCESS: Outcome.COMPLETED, summaries.FAILURE: Outcome.FAILED}
-
-
-@dataclass
-class _Facts:
-    """What the events of a run say, as they come."""
-
-    start: SessionStartInfo | None = None
-    end: SessionEndInfo | None = None
-    texts: dict[str, str] = field(default_factory=dict)
-    points: dict[str, list[tuple[int, float, float]]] = field(default_factory=lambda: defaultdict(list))
-
-    def take(self, event: Event) -> None:
-        for value in event.summary.value:
-            data = summaries.plugin_data(value)
-            if data is not None:
-                self._take_session(data)
-            elif (text := summaries.text_of(value)) is not None:
-                self.texts[value.tag] = text
-            elif (number := summaries.scalar_of(value)) is not None:
-                self.points[value.tag].append((event.step, event.wall_time, number))
-
-    def _take_session(self, data: object) -> None:
-        """TensorBoard keeps the first start and the first end that it sees; so does this."""
-        kind = data.WhichOneof("data")  # type: ignore[attr-defined]
-        if kind == "session_start_info" and self.start is None:
-            self.start = data.session_start_info  # type: ignore[attr-defined]
-        elif kind == "session_end_info" and self.end is None:
-            self.end = data.session_end_info  # type: ignore[attr-defined]
+_BY_WORD = {outcome.value: outcome for outcome in Outcome}
 
 
 def end_of_logged(data: bytes) -> int:
@@ -89,56 +61,142 @@ def read_run(
       declared: gives the values their declared types.
       findings: what is wrong with the files is appended.
     """
-    files = event_files(directory)
-    facts = _facts(files, findings)
-    goes_on = facts.end is None and any(is_held(file) for file in files)
-    if facts.end is None and not goes_on:
-        facts = _facts(files, None)  # it may have ended after it was read and before its lock was asked for
-    if facts.start is None:
-        return None
-    outcome, reason = (Outcome.RUNNING, "") if goes_on else _outcome(facts)
-    columns = {tag: _column(points) for tag, points in facts.points.items()}
-    hparams = _hparams(facts.start, declared)
-    return RunResult(
-        name=name,
-        dir=directory,
-        trial_id=facts.start.group_name or trial_id(hparams),
-        hparams=HParams(hparams),
-        outcome=outcome,
-        reason=reason,
-        started=facts.start.start_time_secs,
-        ended=facts.end.end_time_secs if facts.end else None,
-        metrics={tag: float(column.values[-1]) for tag, column in columns.items()},
-        columns=columns,
-        texts=facts.texts,
-    )
+    reader = RunReader(str(directory), Layouts())
+    reader.read_new([file.name for file in event_files(directory)])
+    if findings is not None:
+        findings += reader.findings
+    return reader.run(name, declared)
 
 
-def _facts(files: Iterable[Path], findings: list[Finding] | None) -> _Facts:
-    facts = _Facts()
-    for file in files:
-        for event in read_events(file.read_bytes(), findings, str(file)):
-            facts.take(event)
-    return facts
+class RunReader:
+    """The event files of one directory.
+
+    Args: directory: where they are. layouts: what is known of records. thin: what to keep of a tag's points.
+    """
+
+    def __init__(self, directory: str, layouts: Layouts, thin: Thin | None = None) -> None:
+        self.directory = directory
+        self._layouts = layouts
+        self._thin = thin
+        self._begin()
+
+    def _begin(self) -> None:
+        self.facts = Facts(self._thin)
+        self._findings: list[Finding] = []
+        self._cursors: list[Cursor] = []
+        self._names: list[str] = []
+        self._goes_on = False
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong with the files, a torn end included unless somebody writes them."""
+        if self._goes_on:
+            return self._findings
+        return self._findings + [cursor.torn for cursor in self._cursors if cursor.torn is not None]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a process holds one of the files."""
+        return self._goes_on
+
+    def read_new(self, names: Iterable[str]) -> bool:
+        """Read what is new in the files of these names; whether anything is."""
+        names = sorted(names)
+        changed = self._read(names)
+        if self.facts.end is not None:
+            held = False
+        else:
+            held = any(is_held(f"{self.directory}/{name}") for name in names)
+            if not held:
+                changed |= self._read(names)  # it may have ended after it was read and before its lock was asked for
+        changed |= held is not self._goes_on
+        self._goes_on = held
+        return changed
+
+    def _read(self, names: list[str]) -> bool:
+        if self._names != names[: len(self._names)]:
+            self._begin()
+        for name in names[len(self._names) :]:
+            path = f"{self.directory}/{name}"
+            self._cursors.append(Cursor(path, self._layouts, self.facts, self._findings))
+            self._names.append(name)
+        changed = False
+        for cursor in self._cursors:
+            found = cursor.read_new()
+            if found is None:  # cut or replaced: everything anew
+                self._begin()
+                self._read(names)
+                return True
+            changed |= found
+        return changed
+
+    def run(
+        self,
+        name: str,
+        declared: Declared | None = None,
+        sweep: str = "",
+        below: Mapping[str, Scalars] | None = None,
+    ) -> RunResult | None:
+        """The run; None without a session start, unless it has points that nobody else claims.
+
+        Args: below: the points of directories that belong to the run, by tag.
+        """
+        facts = self.facts
+        if facts.start is None:
+            return None
+        columns = facts.columns() if not below else {**facts.columns(), **below}
+        outcome, reason = (Outcome.RUNNING, "") if self._goes_on else _outcome(facts)
+        hparams = HParams.of_plain(_hparams(facts.start.hparams, declared))
+        return RunResult(
+            name=name,
+            path=self.directory,
+            trial_id=facts.start.group_name or trial_id(hparams),
+            hparams=hparams,
+            outcome=outcome,
+            reason=reason,
+            started=facts.start.start_time_secs,
+            ended=facts.end.end_time_secs if facts.end else None,
+            metrics={tag: column.values.item(-1) for tag, column in columns.items()},
+            columns=columns,
+            texts=facts.texts,
+            sweep=sweep,
+        )
+
+    def bare_run(self, name: str, sweep: str = "") -> RunResult | None:
+        """The points as a run without hyperparameters; None when there are none."""
+        columns = self.facts.columns()
+        if not columns:
+            return None
+        times = [column.wall_times for column in columns.values()]
+        return RunResult(
+            name=name,
+            path=self.directory,
+            trial_id=trial_id({"run": name}),
+            hparams=HParams({}),
+            outcome=Outcome.RUNNING if self._goes_on else Outcome.UNKNOWN,
+            reason="",
+            started=float(min(column[0] for column in times)),
+            ended=None if self._goes_on else float(max(column[-1] for column in times)),
+            metrics={tag: column.values.item(-1) for tag, column in columns.items()},
+            columns=columns,
+            texts=self.facts.texts,
+            sweep=sweep,
+        )
 
 
-def _outcome(facts: _Facts) -> tuple[Outcome, str]:
-    word, _, reason = facts.texts.get(OUTCOME_TAG, "").partition("\n")[0].partition(": ")
+def _outcome(facts: Facts) -> tuple[Outcome, str]:
     if facts.end is None:
         return Outcome.INTERRUPTED, "left without an end"
-    if word in {outcome.value for outcome in Outcome}:
-        return Outcome(word), reason
+    if OUTCOME_TAG in facts.texts:
+        word, _, reason = facts.texts[OUTCOME_TAG].partition("\n")[0].partition(": ")
+        if word in _BY_WORD:
+            return _BY_WORD[word], reason
     return _BY_STATUS.get(facts.end.status, Outcome.INTERRUPTED), ""
 
 
-def _column(points: list[tuple[int, float, float]]) -> Scalars:
-    steps, wall_times, values = zip(*points, strict=True)
-    return Scalars(np.array(steps, np.int64), np.array(wall_times, np.float64), np.array(values, np.float64))
-
-
-def _hparams(start: SessionStartInfo, declared: Declared | None) -> dict[str, Value]:
+def _hparams(stored: Mapping[str, Any], declared: Declared | None) -> dict[str, Value]:
     """The values, in declaration order and of their declared types where they are declared."""
-    found = {name: summaries.plain_value(value) for name, value in start.hparams.items()}
+    found = {name: summaries.plain_value(value) for name, value in stored.items()}
     if declared is None:
         return dict(sorted(found.items()))
     ordered = [name for name in declared.hparams if name in found]

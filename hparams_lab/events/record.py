@@ -33,6 +33,11 @@ BAD_LENGTH = "the checksum of a record's length fails"
 BAD_CHECKSUM = "a record's checksum fails"
 
 
+def wild_length(length: int, left: int) -> str:
+    """What is wrong with a length that no record can have."""
+    return f"a record claims {length} bytes, of which the file has {left}"
+
+
 def frame(payload: bytes) -> bytes:
     """`payload` as a record."""
     length = _LENGTH.pack(len(payload))
@@ -53,7 +58,7 @@ def read_records(data: bytes, findings: list[Finding] | None = None, file: str =
             findings.append(Finding(file, offset, Kind.BAD_LENGTH, BAD_LENGTH, size - offset))
             return
         if length > LARGEST:
-            reason = f"a record claims {length} bytes, of which the file has {size - offset - _HEADER.size}"
+            reason = wild_length(length, size - offset - _HEADER.size)
             findings.append(Finding(file, offset, Kind.WILD_LENGTH, reason, size - offset))
             return
         begin = offset + _HEADER.size

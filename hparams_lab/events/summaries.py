@@ -95,28 +95,14 @@ def text_of(value: Summary.Value) -> str | None:
     return bytes(value.tensor.string_val[0]).decode("utf-8", "replace")
 
 
-def scalar_of(value: Summary.Value) -> float | None:
-    """The scalar of a summary value, as TensorFlow 1 or 2 writes it; None when it is no scalar."""
-    if value.WhichOneof("value") == "simple_value":
-        return float(value.simple_value)
-    if value.WhichOneof("value") != "tensor" or value.tensor.tensor_shape.dim or value.tensor.dtype == DT_STRING:
-        return None
-    from tensorboard.util.tensor_util import make_ndarray  # slow to import, and only other tools' files need it
-
-    try:
-        return float(make_ndarray(value.tensor))
-    except (KeyError, TypeError, ValueError):  # a type that NumPy lacks, or a tensor without its number
-        return None
-
-
 def plain_value(value: Any) -> bool | int | float | str | None:
     """What a protobuf `Value` of a session start holds; a number without a fraction is an integer, a NaN is text."""
     kind = value.WhichOneof("kind")
     if kind == "number_value":
         number: float = value.number_value
-        if not math.isfinite(number):  # no value of ours
-            return str(number)
-        return int(number) if number.is_integer() and abs(number) <= LARGEST_INTEGER else number
+        if number.is_integer():
+            return int(number) if abs(number) <= LARGEST_INTEGER else number
+        return number if math.isfinite(number) else str(number)  # no value of ours
     return getattr(value, kind) if kind in ("string_value", "bool_value") else None
 
 

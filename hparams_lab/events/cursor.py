@@ -1,0 +1,136 @@
+"""`Cursor`: one event file read from where it was left, in pieces, however long it is.
+
+Nothing is mapped into memory: a file that another process cuts while it is read ends the reading, not this process.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Iterator
+
+import google_crc32c
+
+from hparams_lab.events.crc import MASK_DELTA
+from hparams_lab.events.record import BAD_CHECKSUM, HEADER_SIZE, OVERHEAD
+from hparams_lab.events.scan import Layouts, Scanner, Sink
+from hparams_lab.findings import Finding, Kind
+
+PIECE = 1 << 21
+"""Bytes that are read at a time: they stay in the processor's cache."""
+
+SMALL = 1 << 16
+"""A file with less to read is read at once."""
+
+LONGEST_DECODED = 1 << 24
+"""Of a longer record only the checksum is verified: it is an image or a graph."""
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # a FIFO would wait for a writer
+_buffer = bytearray()
+
+
+class Cursor:
+    """Where the reading of a file stands.
+
+    Args: path: the file. layouts, sink, findings: as for `Scanner`.
+    """
+
+    def __init__(self, path: str, layouts: Layouts, sink: Sink, findings: list[Finding]) -> None:
+        self.path = path
+        self.offset = 0
+        self.size = 0
+        self._findings = findings
+        self._scanner = Scanner(path, layouts, sink, findings)
+        self._refused = False
+
+    @property
+    def torn(self) -> Finding | None:
+        """The end of the file, if it is no whole record: not there yet, or never."""
+        left = self.size - self.offset
+        if not left or self._scanner.ended:
+            return None
+        return Finding(self.path, self.offset, Kind.TORN, "the last record is not whole", left)
+
+    def read_new(self) -> bool | None:
+        """Read what is new: whether there was anything; None when the file is another, or shorter, than it was."""
+        try:
+            file = os.open(self.path, _FLAGS)
+        except OSError as error:
+            return self._refuse(f"it cannot be opened: {error.strerror}")
+        try:
+            found = os.fstat(file)
+            if not stat.S_ISREG(found.st_mode):
+                return self._refuse("it is no regular file")
+            before, self.size = self.size, found.st_size
+            if self.size < self.offset:
+                return None
+            if self.size == before or self._scanner.ended:
+                return False
+            self._read(file)
+        except OSError as error:
+            return self._refuse(f"it cannot be read: {error.strerror}")
+        finally:
+            os.close(file)
+        return True
+
+    def _refuse(self, reason: str) -> bool:
+        if not self._refused:
+            self._findings.append(Finding(self.path, self.offset, Kind.UNREADABLE, reason, 0))
+        self._refused = True
+        return False
+
+    def _read(self, file: int) -> None:
+        left = self.size - self.offset
+        if left <= SMALL:
+            if self.offset:
+                os.lseek(file, self.offset, os.SEEK_SET)
+            data = os.read(file, left)
+            self.offset += self._scanner.scan(data, len(data), self.offset, left)
+            return
+        os.lseek(file, self.offset, os.SEEK_SET)
+        if not _buffer:
+            _buffer.extend(bytes(PIECE))
+        filled = 0
+        with memoryview(_buffer) as view:
+            while not self._scanner.ended:
+                more = os.readv(file, [view[filled : min(PIECE, self.size - self.offset)]])
+                filled += more
+                used = self._scanner.scan(_buffer, filled, self.offset, self.size - self.offset)
+                if not used and (not more or filled < PIECE or not self._skip_long(file, view)):
+                    return
+                if not used:
+                    filled = 0
+                    continue
+                self.offset += used
+                view[: filled - used] = view[used:filled]
+                filled -= used
+
+    def _skip_long(self, file: int, view: memoryview) -> bool:
+        """Read a record that is longer than a piece, if it is whole."""
+        (length,) = struct.unpack_from("<Q", view)
+        if length + OVERHEAD > self.size - self.offset:
+            return False
+        os.lseek(file, self.offset + HEADER_SIZE, os.SEEK_SET)
+        kept = []
+        crc = 0
+        for piece in _pieces(file, length):
+            crc = google_crc32c.extend(crc, piece)
+            if length <= LONGEST_DECODED:
+                kept.append(piece)
+        stored = int.from_bytes(os.read(file, 4), "little")
+        if stored != (((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF:
+            self._findings.append(Finding(self.path, self.offset, Kind.BAD_CHECKSUM, BAD_CHECKSUM, length + OVERHEAD))
+        elif kept:
+            self._scanner.take_long(b"".join(kept), self.offset)
+        self.offset += length + OVERHEAD
+        return True
+
+
+def _pieces(file: int, length: int) -> Iterator[bytes]:
+    while length:
+        piece = os.read(file, min(PIECE, length))
+        if not piece:
+            return
+        length -= len(piece)
+        yield piece

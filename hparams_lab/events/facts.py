@@ -1,0 +1,97 @@
+"""`Facts`: what the event files of one directory say, as it comes: session start and end, texts, points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionStartInfo
+
+from hparams_lab.curve import Scalars, Thin
+from hparams_lab.events import summaries
+
+
+class Facts:
+    """A sink for `Scanner`.
+
+    TensorBoard keeps the first start and the first end of a session that it sees; so does this. `thin` is what to keep
+    of a tag's points.
+    """
+
+    def __init__(self, thin: Thin | None = None) -> None:
+        self.start: SessionStartInfo | None = None
+        self.end: SessionEndInfo | None = None
+        self.experiment: Any = None
+        self.texts: dict[str, str] = {}
+        self._thin = thin
+        self._parts: dict[str, list[Scalars]] = {}
+        self._loose: list[tuple[Sequence[str], int, float, Sequence[float]]] = []
+
+    def take_point(self, tags: Sequence[str], step: int, wall_time: float, values: Sequence[float]) -> None:
+        """The values of one event."""
+        self._loose.append((tags, step, wall_time, values))
+
+    def take_points(self, tag: str, points: Scalars) -> None:
+        """Many points of a tag, after those taken before."""
+        if self._loose:
+            self._settle()
+        self._add(tag, points)
+
+    def take_value(self, value: Summary.Value, wall_time: float) -> None:
+        """A value that is no scalar."""
+        data = summaries.plugin_data(value)
+        if data is None:
+            if (text := summaries.text_of(value)) is not None:
+                self.texts[value.tag] = text
+            return
+        kind = data.WhichOneof("data")
+        if kind == "session_start_info" and self.start is None:
+            self.start = data.session_start_info
+        elif kind == "session_end_info" and self.end is None:
+            self.end = data.session_end_info
+        elif kind == "experiment" and self.experiment is None:
+            self.experiment = data.experiment
+
+    def columns(self) -> dict[str, Scalars]:
+        """The points of each tag, in the order in which the tags were first logged."""
+        self._settle()
+        for parts in self._parts.values():
+            if len(parts) > 1:
+                parts[:] = [_joined(parts)]
+        return {tag: parts[0] for tag, parts in self._parts.items()}
+
+    def _add(self, tag: str, points: Scalars) -> None:
+        parts = self._parts.setdefault(tag, [])
+        parts.append(points)
+        if self._thin is not None:
+            parts[:] = [self._thin(_joined(parts))]
+
+    def _settle(self) -> None:
+        """Make arrays of the points that came one by one."""
+        if not self._loose:
+            return
+        loose, self._loose = self._loose, []
+        rows = [
+            (tag, step, wall_time, value)
+            for tags, step, wall_time, values in loose
+            for tag, value in zip(tags, values, strict=True)
+        ]
+        tags, steps, wall_times, values = zip(*rows, strict=True)
+        points = Scalars(np.array(steps, np.int64), np.array(wall_times), np.array(values, np.float64))
+        if len(set(tags)) == len(tags):
+            for place, tag in enumerate(tags):
+                self._add(tag, points.taken(slice(place, place + 1)))
+            return
+        places: dict[str, list[int]] = {}
+        for place, tag in enumerate(tags):
+            places.setdefault(tag, []).append(place)
+        for tag, which in places.items():
+            self._add(tag, points.taken(np.array(which)))
+
+
+def _joined(parts: list[Scalars]) -> Scalars:
+    if len(parts) == 1:
+        return parts[0]
+    return Scalars(*(np.concatenate(column) for column in zip(*parts, strict=True)))

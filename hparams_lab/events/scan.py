@@ -1,0 +1,400 @@
+"""`Scanner`: the bytes of an event file to points and events, most of them many records at a time.
+
+A training loop repeats its tags, so the lengths of its records repeat: where they do, the records of a stretch are rows
+at even distances, read as strided columns without a copy. Where they do not, the records of a length are gathered into
+rows. A few records, and those that have no `Layout`, are read one by one, the latter by protobuf. Every checksum is
+verified on all of these ways.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from hparams_lab.curve import Scalars
+from hparams_lab.events.crc import MASK_DELTA, masked_crc32c
+from hparams_lab.events.layout import LONGEST, Layout, Rows, layout_of
+from hparams_lab.events.record import BAD_CHECKSUM, BAD_LENGTH, HEADER_SIZE, LARGEST, OVERHEAD, wild_length
+from hparams_lab.events.tensor import BadTensor, scalar_of
+from hparams_lab.findings import Finding, Kind
+
+FEW = 64
+"""So many records are looked at before it is decided how a stretch is read."""
+
+SHORT_STRETCH = 1024
+"""After a stretch of fewer records that repeat, the rest of a piece is gathered by length."""
+
+MOST_LAYOUTS = 32
+"""So many layouts are known for a length; records of yet others are read one by one."""
+
+NO_SCALARS = ("hparams", "text")
+"""Plugins whose values are none."""
+
+_HEADER = struct.Struct("<QI")
+_CRC = struct.Struct("<I")
+
+
+class Sink(Protocol):
+    """Takes what a file says, in its order for each tag."""
+
+    def take_point(self, tags: Sequence[str], step: int, wall_time: float, values: Sequence[float]) -> None:
+        """The values of one event."""
+
+    def take_points(self, tag: str, points: Scalars) -> None:
+        """Many points of a tag, after those taken before."""
+
+    def take_value(self, value: Summary.Value, wall_time: float) -> None:
+        """A value that is no scalar."""
+
+
+class Layouts:
+    """The layouts that records have had so far, by the lengths of their payloads."""
+
+    def __init__(self) -> None:
+        self.by_length: dict[int, list[Layout]] = {}
+        self.length_crcs: dict[int, int] = {}
+
+    def learned(self, payload: bytes) -> Layout | None:
+        """The layout of a payload, kept for others; None when it has none."""
+        layout = layout_of(payload)
+        if layout is not None:
+            known = self.by_length.setdefault(len(payload), [])
+            if len(known) < MOST_LAYOUTS and len(self.by_length) <= LONGEST:
+                known.append(layout)
+        return layout
+
+    def length_is_sound(self, length: int, crc: int) -> bool:
+        """Whether that is the checksum of a length."""
+        known = self.length_crcs.get(length)
+        if known is None:
+            known = masked_crc32c(length.to_bytes(8, "little"))
+            if len(self.length_crcs) < LONGEST:
+                self.length_crcs[length] = known
+        return known == crc
+
+
+class Scanner:
+    """Reads one file, piece by piece.
+
+    Args:
+      file: its name, for the findings, to which what is wrong is appended.
+      layouts: what is known of records.
+      sink: takes what is read.
+    """
+
+    def __init__(self, file: str, layouts: Layouts, sink: Sink, findings: list[Finding]) -> None:
+        self._file = file
+        self._layouts = layouts
+        self._sink = sink
+        self._findings = findings
+        self.ended = False
+        """Whether a broken length ended the reading: where the next record begins is not known."""
+
+    def scan(self, data: bytes | bytearray, end: int, base: int, left: int) -> int:
+        """Read the whole records of `data[:end]`; where the first that is not whole begins.
+
+        Args:
+          base: where in the file `data` begins. left: how many bytes the file has from there.
+        """
+        at, gather = 0, False
+        while not self.ended:
+            before = at
+            if end - at <= FEW * FEW:
+                return self._one_by_one(data, at, end, base, left, end)
+            if not gather:
+                at, records = self._repeated(data, at, end, base)
+                gather = records < SHORT_STRETCH
+            if gather:
+                at = self._gathered(data, at, end, base)
+            if at == before:  # a record that is broken, or too long for these ways
+                at = self._one_by_one(data, at, end, base, left, 1)
+                if at == before:
+                    break
+        return at
+
+    # One by one
+
+    def _one_by_one(self, data: bytes | bytearray, at: int, end: int, base: int, left: int, count: int) -> int:
+        sound = self._layouts.length_crcs
+        value = google_crc32c.value
+        while count and end - at >= HEADER_SIZE:
+            length, length_crc = _HEADER.unpack_from(data, at)
+            if sound.get(length) != length_crc and not self._length_is_sound(length, length_crc, base + at, left - at):
+                return at
+            begin = at + HEADER_SIZE
+            stop = begin + length
+            if stop + 4 > end:
+                return at
+            payload = bytes(data[begin:stop])
+            crc = value(payload)
+            if _CRC.unpack_from(data, stop)[0] == (((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF:
+                self._take(payload, base + at)
+            else:
+                self._find(base + at, Kind.BAD_CHECKSUM, BAD_CHECKSUM, length + OVERHEAD)
+            at = stop + 4
+            count -= 1
+        return at
+
+    def _length_is_sound(self, length: int, crc: int, offset: int, left: int) -> bool:
+        """Whether a record may be of that length; if not, the reading ends here."""
+        if not self._layouts.length_is_sound(length, crc):
+            self._find(offset, Kind.BAD_LENGTH, BAD_LENGTH, left)
+        elif length > LARGEST:
+            self._find(offset, Kind.WILD_LENGTH, wild_length(length, left - HEADER_SIZE), left)
+        else:
+            return True
+        self.ended = True
+        return False
+
+    def _take(self, payload: bytes, offset: int) -> None:
+        for layout in self._layouts.by_length.get(len(payload), ()):
+            found = layout.one(payload)
+            if found is not None:
+                if layout.slots:
+                    self._sink.take_point(layout.tags, *found)
+                return
+        learned = self._layouts.learned(payload)
+        if learned is None:
+            self._take_event(payload, offset)
+        elif learned.slots:
+            found = learned.one(payload)
+            assert found is not None
+            self._sink.take_point(learned.tags, *found)
+
+    def _take_event(self, payload: bytes, offset: int) -> None:
+        try:
+            event = Event.FromString(payload)
+        except Exception as error:  # protobuf's DecodeError has no stable home across its versions
+            self._find(offset, Kind.NOT_AN_EVENT, f"a record is not an Event ({error})", len(payload) + OVERHEAD)
+            return
+        for value in event.summary.value:
+            if value.metadata.plugin_data.plugin_name in NO_SCALARS:
+                self._sink.take_value(value, event.wall_time)
+            else:
+                self._take_value(event, value, offset)
+
+    def _take_value(self, event: Event, value: Summary.Value, offset: int) -> None:
+        try:
+            number = scalar_of(value)
+        except BadTensor as error:
+            self._find(offset, Kind.BAD_TENSOR, f"the value of {value.tag!r} is no tensor: {error}", value.ByteSize())
+            return
+        if number is None:
+            self._sink.take_value(value, event.wall_time)
+        else:
+            self._sink.take_point((value.tag,), event.step, event.wall_time, (number,))
+
+    def take_long(self, payload: bytes, offset: int) -> None:
+        """Read the payload of a record that is longer than a piece; its checksum is verified already."""
+        self._take_event(payload, offset)
+
+    def _find(self, offset: int, kind: Kind, reason: str, lost: int) -> None:
+        self._findings.append(Finding(self._file, offset, kind, reason, lost))
+
+    # Rows at even distances
+
+    def _repeated(self, data: bytes | bytearray, at: int, end: int, base: int) -> tuple[int, int]:
+        """Read the records that repeat the lengths of those before them: where they end, and how many they were."""
+        offsets, lengths = self._walked(data, at, end, FEW)
+        period = _period(lengths)
+        if not period or max(lengths[:period]) > LONGEST:
+            return at, 0
+        stride = offsets[period] - at
+        count = (end - at) // stride
+        starts = [offset - at for offset in offsets[:period]]
+        for start, (shift, dtype) in itertools.product(starts, [(0, "<u8"), (8, "<u4")]):
+            header = Rows(data, at + start, stride, count).column(shift, dtype)
+            other = np.flatnonzero(header != header[0])
+            count = int(other[0]) if len(other) else count
+        stretch = _Stretch(self, data, base)
+        for place, start in enumerate(starts):
+            rows = Rows(data, at + start, stride, count)
+            stretch.take(rows, lengths[place], np.arange(place, count * period, period), at + start, stride)
+        stretch.hand_on()
+        return at + count * stride, count * period
+
+    def _walked(self, data: bytes | bytearray, at: int, end: int, most: int) -> tuple[list[int], list[int]]:
+        """Where the next records begin, and the lengths of their payloads: only whole ones with sound short lengths."""
+        offsets: list[int] = []
+        while len(offsets) < most and end - at >= OVERHEAD:
+            offsets.append(at)
+            at += (data[at] | data[at + 1] << 8) + OVERHEAD
+        if at > end:
+            at = offsets.pop()
+        whole = self._sound(data, np.array(offsets, np.int64), end)
+        ends = [*offsets[1:], at][:whole]
+        del offsets[whole:]
+        return offsets, [after - before - OVERHEAD for before, after in zip(offsets, ends, strict=True)]
+
+    def _sound(self, data: bytes | bytearray, offsets: NDArray[np.int64], end: int) -> int:
+        """How many of the records, from the first on, have the lengths that brought the walk to the next one."""
+        if not len(offsets):
+            return 0
+        headers = np.ndarray((end - HEADER_SIZE + 1,), f"V{HEADER_SIZE}", data, 0, (1,))[offsets]
+        fields = headers.view([("length", "<u8"), ("crc", "<u4")])
+        lengths = fields["length"]
+        good = lengths < 1 << 16
+        for length in np.unique(lengths[good]).tolist():
+            same = lengths == length
+            first = int(np.argmax(same))
+            crc = int(fields["crc"][first])
+            if self._layouts.length_is_sound(length, crc):
+                good &= ~same | (fields["crc"] == crc)
+            else:
+                good[first] = False
+        bad = np.flatnonzero(~good)
+        return int(bad[0]) if len(bad) else len(offsets)
+
+    # Rows gathered by length
+
+    def _gathered(self, data: bytes | bytearray, at: int, end: int, base: int) -> int:
+        """Read the records as far as they are whole and not too long; where they end."""
+        offsets, lengths = self._walked(data, at, end, end)
+        if not offsets:
+            return at
+        where, sizes = np.array(offsets, np.int64), np.array(lengths, np.int64)
+        stretch = _Stretch(self, data, base)
+        whole = Rows(data, 0, 1, 0)
+        for length in np.unique(sizes).tolist():
+            which = np.flatnonzero(sizes == length)
+            if length > LONGEST or len(which) < 4:
+                stretch.take_singly([offsets[index] for index in which.tolist()], which.tolist(), length)
+                continue
+            size = length + OVERHEAD
+            rows = whole._replace(size=end - size + 1).taken(where[which], size)
+            stretch.take(rows, length, which, where[which])
+        stretch.hand_on()
+        return offsets[-1] + lengths[-1] + OVERHEAD
+
+
+class _Stretch:
+    """What is read of records in another order than theirs, to be handed on in theirs."""
+
+    def __init__(self, scanner: Scanner, data: bytes | bytearray, base: int) -> None:
+        self._scanner = scanner
+        self._data = data
+        self._base = base
+        self._parts: dict[str, list[tuple[NDArray[np.int64], Scalars]]] = {}
+        self._singles: list[tuple[int, int, int]] = []
+
+    def take(self, rows: Rows, length: int, order: NDArray[np.int64], offsets: Any, stride: int = 0) -> None:
+        """Read records of one length.
+
+        Args:
+          order: the number of each record in the stretch.
+          offsets: where each is in the data, or the first of them where they are `stride` apart.
+        """
+        if stride:
+            offsets = offsets + stride * np.arange(rows.size)
+        layouts = self._scanner._layouts
+        known = list(layouts.by_length.get(length, ()))
+        tried = 0
+        while rows.size:
+            if tried == len(known):
+                first = bytes(rows.column(0, f"V{length + OVERHEAD}")[0])[HEADER_SIZE:-4]
+                layout = layouts.learned(first) if tried < MOST_LAYOUTS else None
+                if layout is None or not self._sound_sample(rows, first, length):
+                    break
+                known.append(layout)
+            layout = known[tried]
+            tried += 1
+            good = layout.fits(rows)
+            if good.all():
+                self._take_rows(layout, rows, order, offsets)
+                return
+            fitting, others = np.flatnonzero(good), np.flatnonzero(~good)
+            if len(fitting):
+                self._take_rows(layout, rows.taken(fitting, length + OVERHEAD), order[fitting], offsets[fitting])
+            rows, order, offsets = rows.taken(others, length + OVERHEAD), order[others], offsets[others]
+        self.take_singly(offsets.tolist(), order.tolist(), length)
+
+    def _sound_sample(self, rows: Rows, payload: bytes, length: int) -> bool:
+        """Whether the first of the rows may be learned from: its checksum holds."""
+        return int(rows.column(HEADER_SIZE + length, "<u4")[0]) == masked_crc32c(payload)
+
+    def take_singly(self, offsets: list[int], order: list[int], length: int) -> None:
+        """Let records be read one by one."""
+        self._singles += [(number, offset, length) for number, offset in zip(order, offsets, strict=True)]
+
+    def _take_rows(self, layout: Layout, rows: Rows, order: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
+        decoded = layout.decoded(rows)
+        steps, wall_times, sound = decoded.steps, decoded.wall_times, decoded.sound
+        kept: Any = slice(None)
+        if not sound.all():
+            kept = np.flatnonzero(sound)
+            self.take_singly(offsets[~sound].tolist(), order[~sound].tolist(), len(layout.sample))
+        for slot, values in zip(layout.slots, decoded.values, strict=True):
+            part = order[kept], Scalars(steps[kept], wall_times[kept], values[kept])
+            if len(part[0]):
+                self._parts.setdefault(slot.tag, []).append(part)
+
+    def hand_on(self) -> None:
+        """Give everything to the sink."""
+        singles = _Singles()
+        scanner, sink = self._scanner, self._scanner._sink
+        scanner._sink = singles
+        for number, offset, length in sorted(self._singles):
+            singles.order = number
+            end = offset + length + OVERHEAD
+            scanner._one_by_one(self._data, offset, end, self._base, end, 1)
+        scanner._sink = sink
+        for value in singles.values:
+            sink.take_value(*value)
+        for tag, part in singles.parts():
+            self._parts.setdefault(tag, []).append(part)
+        for tag, parts in sorted(self._parts.items(), key=lambda item: min(int(order[0]) for order, _ in item[1])):
+            sink.take_points(tag, _in_order(parts))
+
+
+class _Singles:
+    """A sink that remembers which record each point is from."""
+
+    def __init__(self) -> None:
+        self.order = 0
+        self.values: list[tuple[Summary.Value, float]] = []
+        self._points: dict[str, list[tuple[int, int, float, float]]] = {}
+
+    def take_point(self, tags: Sequence[str], step: int, wall_time: float, values: Sequence[float]) -> None:
+        for tag, value in zip(tags, values, strict=True):
+            self._points.setdefault(tag, []).append((self.order, step, wall_time, value))
+
+    def take_points(self, tag: str, points: Scalars) -> None:
+        raise NotImplementedError
+
+    def take_value(self, value: Summary.Value, wall_time: float) -> None:
+        self.values.append((value, wall_time))
+
+    def parts(self) -> Iterator[tuple[str, tuple[NDArray[np.int64], Scalars]]]:
+        for tag, points in self._points.items():
+            order, steps, wall_times, values = zip(*points, strict=True)
+            yield tag, (np.array(order), Scalars(np.array(steps), np.array(wall_times), np.array(values)))
+
+
+def _in_order(parts: list[tuple[NDArray[np.int64], Scalars]]) -> Scalars:
+    """The points of one tag, in the order of their records."""
+    if len(parts) == 1:
+        return parts[0][1]
+    order = np.argsort(np.concatenate([order for order, _ in parts]), kind="stable")
+    columns = zip(*(points for _, points in parts), strict=True)
+    return Scalars(*(np.concatenate(column)[order] for column in columns))
+
+
+def _period(lengths: list[int]) -> int:
+    """After how many records the lengths repeat, to the end; 0 when they do not, or are too few."""
+    text = np.array(lengths, "<u2").tobytes()
+    period = 0
+    for _ in range(4):
+        period = text.find(text[:16], period + 2)
+        if period < 0 or len(lengths) < FEW:
+            return 0
+        if period % 2 == 0 and text[period:] == text[:-period]:
+            return period // 2
+    return 0

@@ -1,0 +1,84 @@
+"""`walk`: the directories of a log directory that hold event files, and which of them are one run.
+
+Links are not followed out of the directory; a link to a directory inside of it would read the same runs twice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from hparams_lab.events.event_file import is_event_file
+from hparams_lab.findings import Finding, Kind
+from hparams_lab.paths import EXPERIMENT, natural
+
+SWEEP_JSON = "sweep.json"
+
+
+@dataclass(slots=True)
+class Folder:
+    """A directory with event files: its path, its name below the root ("" for the root), and the files' names."""
+
+    path: str
+    name: str
+    files: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Tree:
+    """What is below a root: the directories with event files in natural order (run-2 before run-10), those with a
+    `sweep.json` or an experiment of their own, and links that lead out."""
+
+    folders: list[Folder]
+    sweeps: set[str]
+    findings: list[Finding]
+
+
+def walk(root: str) -> Tree:
+    """Look through a directory."""
+    tree = Tree([], set(), [])
+    inside = os.path.realpath(root) + os.sep
+    waiting = [("", root)]
+    while waiting:
+        name, path = waiting.pop()
+        try:
+            entries = os.scandir(path)
+        except OSError as error:
+            tree.findings.append(Finding(path, 0, Kind.UNREADABLE, f"it cannot be opened: {error.strerror}", 0))
+            continue
+        with entries:
+            _look(tree, Folder(path, name), entries, waiting, inside)
+    tree.folders.sort(key=lambda folder: natural(folder.name))
+    return tree
+
+
+def _look(
+    tree: Tree, folder: Folder, entries: Iterable[os.DirEntry[str]], waiting: list[tuple[str, str]], inside: str
+) -> None:
+    """Look through one directory: its event files into the tree, its directories among those that wait."""
+    for entry in entries:
+        name = entry.name
+        is_link = entry.is_symlink()
+        if is_link and not (os.path.realpath(entry.path) + os.sep).startswith(inside):
+            if is_event_file(name) or entry.is_dir():
+                reason = "a link out of the log directory, which is not followed"
+                tree.findings.append(Finding(entry.path, 0, Kind.SYMLINK, reason, 0))
+        elif name == SWEEP_JSON:
+            tree.sweeps.add(folder.name)
+        elif entry.is_dir():
+            if name == EXPERIMENT:
+                tree.sweeps.add(folder.name)
+            if not is_link:
+                waiting.append((f"{folder.name}/{name}" if folder.name else name, entry.path))
+        elif is_event_file(name):
+            folder.files.append(name)
+    if folder.files:
+        tree.folders.append(folder)
+
+
+def above_of(name: str) -> Iterator[str]:
+    """The names of the directories that hold the one of this name, the nearest first, the root ("") last."""
+    while name:
+        name = name.rpartition("/")[0]
+        yield name
