@@ -26,7 +26,7 @@ SMALL = 1 << 16
 LONGEST_DECODED = 1 << 24
 """Of a longer record only the checksum is verified: it is an image or a graph."""
 
-_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # a FIFO would wait for a writer
+FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # a FIFO would wait for a writer
 _buffer = bytearray()
 
 
@@ -41,8 +41,21 @@ class Cursor:
         self.offset = 0
         self.size = 0
         self._findings = findings
-        self._scanner = Scanner(path, layouts, sink, findings)
+        self._layouts = layouts
+        self._sink = sink
+        self._scanner_made: Scanner | None = None
         self._refused = False
+
+    @property
+    def _scanner(self) -> Scanner:
+        """Made when there is something to read."""
+        if self._scanner_made is None:
+            self._scanner_made = Scanner(self.path, self._layouts, self._sink, self._findings)
+        return self._scanner_made
+
+    def skip(self, size: int) -> None:
+        """Go on behind what was read in another way."""
+        self.offset = self.size = size
 
     @property
     def torn(self) -> Finding | None:
@@ -55,7 +68,7 @@ class Cursor:
     def read_new(self) -> bool | None:
         """Read what is new: whether there was anything; None when the file is another, or shorter, than it was."""
         try:
-            file = os.open(self.path, _FLAGS)
+            file = os.open(self.path, FLAGS)
         except OSError as error:
             return self._refuse(f"it cannot be opened: {error.strerror}")
         try:
@@ -122,7 +135,7 @@ class Cursor:
         if stored != (((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF:
             self._findings.append(Finding(self.path, self.offset, Kind.BAD_CHECKSUM, BAD_CHECKSUM, length + OVERHEAD))
         elif kept:
-            self._scanner.take_long(b"".join(kept), self.offset)
+            self._scanner.take_event(b"".join(kept), self.offset)
         self.offset += length + OVERHEAD
         return True
 

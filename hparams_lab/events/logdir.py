@@ -15,6 +15,7 @@ from typing import Any
 from hparams_lab.curve import Thin
 from hparams_lab.declared import Declared
 from hparams_lab.errors import LogDirError
+from hparams_lab.events.alike import read_alike
 from hparams_lab.events.declaration import ExperimentMessage, declared_by, union
 from hparams_lab.events.event_file import is_event_file
 from hparams_lab.events.reader import RunReader
@@ -63,12 +64,18 @@ class LogDirReader:
         tree = walk(self._root)
         known, self._readers = self._readers, {}
         changed = set()
+        single = [folder for folder in tree.folders if folder.name not in known and len(folder.files) == 1]
+        alike = read_alike([f"{folder.path}/{folder.files[0]}" for folder in single], self._layouts, self._thin)
         for folder in tree.folders:
             reader = known.get(folder.name)
             if reader is None:
                 reader = RunReader(folder.path, self._layouts, self._thin)
             self._readers[folder.name] = reader
-            if reader.read_new(folder.files):
+            facts = alike.get(f"{folder.path}/{folder.files[0]}")
+            if facts is not None:
+                reader.adopt(folder.files[0], *facts)
+                changed.add(folder.name)
+            elif reader.read_new(folder.files):
                 changed.add(folder.name)
         sweeps = self._declared(tree)
         if sweeps != self._sweeps:

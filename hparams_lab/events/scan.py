@@ -30,7 +30,10 @@ FEW = 64
 """So many records are looked at before it is decided how a stretch is read."""
 
 SHORT_STRETCH = 1024
-"""After a stretch of fewer records that repeat, the rest of a piece is gathered by length."""
+"""After a few stretches of fewer records that repeat, the next ones are gathered by length."""
+
+GATHERED = 256
+"""So many records are gathered first; four times as many each time that none repeat after them."""
 
 MOST_LAYOUTS = 32
 """So many layouts are known for a length; records of yet others are read one by one."""
@@ -95,6 +98,7 @@ class Scanner:
         self._layouts = layouts
         self._sink = sink
         self._findings = findings
+        self._to_gather = GATHERED
         self.ended = False
         """Whether a broken length ended the reading: where the next record begins is not known."""
 
@@ -104,16 +108,19 @@ class Scanner:
         Args:
           base: where in the file `data` begins. left: how many bytes the file has from there.
         """
-        at, gather = 0, False
+        at, short = 0, 0
         while not self.ended:
-            before = at
             if end - at <= FEW * FEW:
                 return self._one_by_one(data, at, end, base, left, end)
-            if not gather:
-                at, records = self._repeated(data, at, end, base)
-                gather = records < SHORT_STRETCH
-            if gather:
-                at = self._gathered(data, at, end, base)
+            before = at
+            at, records = self._repeated(data, at, end, base)
+            if records >= SHORT_STRETCH:
+                self._to_gather, short = GATHERED, 0
+            elif records and short < 3:
+                short += 1
+            else:
+                at = self._gathered(data, at, end, base, self._to_gather)
+                self._to_gather, short = self._to_gather * 4, 0
             if at == before:  # a record that is broken, or too long for these ways
                 at = self._one_by_one(data, at, end, base, left, 1)
                 if at == before:
@@ -163,13 +170,14 @@ class Scanner:
                 return
         learned = self._layouts.learned(payload)
         if learned is None:
-            self._take_event(payload, offset)
+            self.take_event(payload, offset)
         elif learned.slots:
             found = learned.one(payload)
             assert found is not None
             self._sink.take_point(learned.tags, *found)
 
-    def _take_event(self, payload: bytes, offset: int) -> None:
+    def take_event(self, payload: bytes, offset: int) -> None:
+        """Read the payload of a record that has no layout; its checksum is verified already."""
         try:
             event = Event.FromString(payload)
         except Exception as error:  # protobuf's DecodeError has no stable home across its versions
@@ -192,10 +200,6 @@ class Scanner:
         else:
             self._sink.take_point((value.tag,), event.step, event.wall_time, (number,))
 
-    def take_long(self, payload: bytes, offset: int) -> None:
-        """Read the payload of a record that is longer than a piece; its checksum is verified already."""
-        self._take_event(payload, offset)
-
     def _find(self, offset: int, kind: Kind, reason: str, lost: int) -> None:
         self._findings.append(Finding(self._file, offset, kind, reason, lost))
 
@@ -205,11 +209,11 @@ class Scanner:
         """Read the records that repeat the lengths of those before them: where they end, and how many they were."""
         offsets, lengths = self._walked(data, at, end, FEW)
         period = _period(lengths)
-        if not period or max(lengths[:period]) > LONGEST:
+        if not period or lengths[:period].max() > LONGEST:
             return at, 0
-        stride = offsets[period] - at
+        starts = [int(offset) - at for offset in offsets[: period + 1]]
+        stride = starts.pop()
         count = (end - at) // stride
-        starts = [offset - at for offset in offsets[:period]]
         for start, (shift, dtype) in itertools.product(starts, [(0, "<u8"), (8, "<u4")]):
             header = Rows(data, at + start, stride, count).column(shift, dtype)
             other = np.flatnonzero(header != header[0])
@@ -217,22 +221,25 @@ class Scanner:
         stretch = _Stretch(self, data, base)
         for place, start in enumerate(starts):
             rows = Rows(data, at + start, stride, count)
-            stretch.take(rows, lengths[place], np.arange(place, count * period, period), at + start, stride)
+            stretch.take(rows, int(lengths[place]), np.arange(place, count * period, period), at + start, stride)
         stretch.hand_on()
         return at + count * stride, count * period
 
-    def _walked(self, data: bytes | bytearray, at: int, end: int, most: int) -> tuple[list[int], list[int]]:
+    def _walked(
+        self, data: bytes | bytearray, at: int, end: int, most: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where the next records begin, and the lengths of their payloads: only whole ones with sound short lengths."""
-        offsets: list[int] = []
-        while len(offsets) < most and end - at >= OVERHEAD:
-            offsets.append(at)
-            at += (data[at] | data[at + 1] << 8) + OVERHEAD
-        if at > end:
-            at = offsets.pop()
-        whole = self._sound(data, np.array(offsets, np.int64), end)
-        ends = [*offsets[1:], at][:whole]
-        del offsets[whole:]
-        return offsets, [after - before - OVERHEAD for before, after in zip(offsets, ends, strict=True)]
+        last, starts = end - OVERHEAD, []
+        for _ in itertools.repeat(None, most):
+            if at > last:
+                break
+            starts.append(at)
+            at += data[at] + (data[at + 1] << 8) + OVERHEAD
+        starts.append(at)
+        offsets = np.array(starts, np.int64)
+        whole = len(starts) - 1 - (at > end)
+        whole = self._sound(data, offsets[:whole], end)
+        return offsets[:whole], np.diff(offsets)[:whole] - OVERHEAD
 
     def _sound(self, data: bytes | bytearray, offsets: NDArray[np.int64], end: int) -> int:
         """How many of the records, from the first on, have the lengths that brought the walk to the next one."""
@@ -255,24 +262,23 @@ class Scanner:
 
     # Rows gathered by length
 
-    def _gathered(self, data: bytes | bytearray, at: int, end: int, base: int) -> int:
-        """Read the records as far as they are whole and not too long; where they end."""
-        offsets, lengths = self._walked(data, at, end, end)
-        if not offsets:
+    def _gathered(self, data: bytes | bytearray, at: int, end: int, base: int, most: int) -> int:
+        """Read at most so many records, as far as they are whole and not too long; where they end."""
+        offsets, lengths = self._walked(data, at, end, most)
+        if not len(offsets):
             return at
-        where, sizes = np.array(offsets, np.int64), np.array(lengths, np.int64)
         stretch = _Stretch(self, data, base)
         whole = Rows(data, 0, 1, 0)
-        for length in np.unique(sizes).tolist():
-            which = np.flatnonzero(sizes == length)
+        for length in np.unique(lengths).tolist():
+            which = np.flatnonzero(lengths == length)
             if length > LONGEST or len(which) < 4:
-                stretch.take_singly([offsets[index] for index in which.tolist()], which.tolist(), length)
+                stretch.take_singly(offsets[which].tolist(), which.tolist(), length)
                 continue
             size = length + OVERHEAD
-            rows = whole._replace(size=end - size + 1).taken(where[which], size)
-            stretch.take(rows, length, which, where[which])
+            rows = whole._replace(size=end - size + 1).taken(offsets[which], size)
+            stretch.take(rows, length, which, offsets[which])
         stretch.hand_on()
-        return offsets[-1] + lengths[-1] + OVERHEAD
+        return int(offsets[-1] + lengths[-1]) + OVERHEAD
 
 
 class _Stretch:
@@ -387,9 +393,9 @@ def _in_order(parts: list[tuple[NDArray[np.int64], Scalars]]) -> Scalars:
     return Scalars(*(np.concatenate(column)[order] for column in columns))
 
 
-def _period(lengths: list[int]) -> int:
+def _period(lengths: NDArray[np.int64]) -> int:
     """After how many records the lengths repeat, to the end; 0 when they do not, or are too few."""
-    text = np.array(lengths, "<u2").tobytes()
+    text = lengths.astype("<u2").tobytes()
     period = 0
     for _ in range(4):
         period = text.find(text[:16], period + 2)

@@ -1,0 +1,150 @@
+"""`read_alike`: many short event files at once, where their records have the same lengths, as those of a sweep have.
+
+Side by side such files are the rows of a matrix: their points are read as columns, over all files. Sessions and texts
+are read file by file. A file with anything wrong in it, or in another form than the first of its length, is left to be
+read by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hparams_lab.curve import Scalars, Thin
+from hparams_lab.events.crc import masked_crc32c
+from hparams_lab.events.cursor import FLAGS
+from hparams_lab.events.facts import Facts
+from hparams_lab.events.layout import Decoded, Layout, Rows
+from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
+from hparams_lab.events.scan import Layouts, Scanner
+from hparams_lab.findings import Finding
+
+LONGEST_FILE = 1 << 14
+"""Longer files have enough records to be read by themselves."""
+
+FEWEST = 8
+"""So many files must be of one length."""
+
+_AT_ONCE = 512
+
+
+def read_alike(paths: Sequence[str], layouts: Layouts, thin: Thin | None = None) -> dict[str, tuple[Facts, int]]:
+    """What the files say that could be read together, and how many bytes each has; the others are left out."""
+    found: dict[str, tuple[Facts, int]] = {}
+    for begin in range(0, len(paths), _AT_ONCE):
+        by_size: dict[int, list[tuple[str, bytes]]] = {}
+        for path in paths[begin : begin + _AT_ONCE]:
+            data = _short(path)
+            if data:
+                by_size.setdefault(len(data), []).append((path, data))
+        for size, files in by_size.items():
+            if len(files) >= FEWEST:
+                for path, facts in _Group(files, size, layouts, thin).read():
+                    found[path] = facts, size
+    return found
+
+
+def _short(path: str) -> bytes | None:
+    """The bytes of a short file; None for others, and for those that cannot be read."""
+    try:
+        file = os.open(path, FLAGS)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(file)
+        if status.st_size > LONGEST_FILE or not stat.S_ISREG(status.st_mode):
+            return None
+        return os.read(file, LONGEST_FILE)
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+
+
+class _Group:
+    """Files of one length."""
+
+    def __init__(self, files: Sequence[tuple[str, bytes]], size: int, layouts: Layouts, thin: Thin | None) -> None:
+        self._files = files
+        self._layouts = layouts
+        self._thin = thin
+        self._records = _records(files[0][1])
+        self._joined = b"".join(data for _, data in files)
+        self._size = size
+        self._good = np.ones(len(files), np.bool_)
+        self._others: list[tuple[int, int]] = []
+        self._columns: dict[str, list[tuple[Decoded, NDArray[np.float64]]]] = {}
+
+    def read(self) -> Iterator[tuple[str, Facts]]:
+        """The files that are like the first one, and what each says."""
+        if not self._records:
+            return
+        for offset, length in self._records:
+            self._read_record(offset, length)
+        columns = {tag: _side_by_side(parts) for tag, parts in self._columns.items()}
+        for place in np.flatnonzero(self._good).tolist():
+            path, data = self._files[place]
+            facts = Facts(self._thin)
+            if self._read_others(path, data, facts):
+                for tag, (steps, wall_times, values) in columns.items():
+                    facts.take_points(tag, Scalars(steps[place], wall_times[place], values[place]))
+                yield path, facts
+
+    def _read_record(self, offset: int, length: int) -> None:
+        """Read the record that stands there in all files."""
+        rows = Rows(self._joined, offset, self._size, len(self._files))
+        for shift, dtype in ((0, "<u8"), (8, "<u4")):
+            header = rows.column(shift, dtype)
+            self._good &= header == header[0]
+        layout = self._layout(self._joined[offset + HEADER_SIZE : offset + HEADER_SIZE + length])
+        if layout is None:
+            self._others.append((offset, length))
+            return
+        decoded = layout.decoded(rows)
+        self._good &= layout.fits(rows) & decoded.sound
+        for slot, values in zip(layout.slots, decoded.values, strict=True):
+            self._columns.setdefault(slot.tag, []).append((decoded, values))
+
+    def _layout(self, payload: bytes) -> Layout | None:
+        for layout in self._layouts.by_length.get(len(payload), ()):
+            if layout.one(payload) is not None:
+                return layout
+        return self._layouts.learned(payload)
+
+    def _read_others(self, path: str, data: bytes, facts: Facts) -> bool:
+        """Read the records of a file that have no layout; whether nothing is wrong with them."""
+        findings: list[Finding] = []
+        scanner = Scanner(path, self._layouts, facts, findings)
+        for offset, length in self._others:
+            end = offset + HEADER_SIZE + length
+            payload = data[offset + HEADER_SIZE : end]
+            if masked_crc32c(payload) != int.from_bytes(data[end : end + 4], "little"):
+                return False
+            scanner.take_event(payload, offset)
+        return not findings
+
+
+def _records(data: bytes) -> list[tuple[int, int]]:
+    """Where the records of a file begin, and how long their payloads are; none where they do not fill the file.
+
+    The checksums of the lengths are compared with those of the first file, and those of its own here.
+    """
+    found, at = [], 0
+    while at + OVERHEAD <= len(data):
+        length = int.from_bytes(data[at : at + 8], "little")
+        if masked_crc32c(data[at : at + 8]) != int.from_bytes(data[at + 8 : at + HEADER_SIZE], "little"):
+            return []
+        found.append((at, length))
+        at += length + OVERHEAD
+    return found if at == len(data) else []
+
+
+def _side_by_side(parts: list[tuple[Decoded, NDArray[np.float64]]]) -> Scalars:
+    """The points of a tag: a row a file, a column for each of its records."""
+    steps = np.stack([decoded.steps for decoded, _ in parts], axis=1)
+    wall_times = np.stack([decoded.wall_times for decoded, _ in parts], axis=1)
+    return Scalars(steps, wall_times, np.stack([values for _, values in parts], axis=1))
