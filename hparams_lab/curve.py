@@ -37,10 +37,14 @@ is kept: what it makes of its own result and the points after it must be what it
 
 def extremes(points: Scalars) -> Scalars:
     """The smallest value, the largest, and the last point, in the order of writing: enough for last and best."""
-    if len(points.values) <= 3 or not np.isfinite(points.values).any():
-        return points if len(points.values) <= 3 else points.taken(slice(-1, None))
-    finite = np.where(np.isfinite(points.values), points.values, np.nan)
-    return points.taken(np.unique([np.nanargmin(finite), np.nanargmax(finite), len(finite) - 1]))
+    if len(points.values) < 2:
+        return points
+    finite = np.isfinite(points.values)
+    if not finite.any():
+        return points.taken(slice(-1, None))
+    low = np.argmin(np.where(finite, points.values, np.inf))
+    high = np.argmax(np.where(finite, points.values, -np.inf))
+    return points.taken(np.array(sorted({int(low), int(high), len(finite) - 1})))
 
 
 @dataclass(frozen=True, slots=True)

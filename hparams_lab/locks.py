@@ -45,7 +45,10 @@ def is_held(path: str | Path) -> bool:
     """Whether a process holds the lock of the file at `path`."""
     if fcntl is None:
         return False
-    fd = os.open(path, os.O_RDONLY)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would wait for a writer
+    except OSError:
+        return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:

@@ -32,35 +32,37 @@ FEWEST = 8
 _AT_ONCE = 512
 
 
-def read_alike(paths: Sequence[str], layouts: Layouts, thin: Thin | None = None) -> dict[str, tuple[Facts, int]]:
-    """What the files say that could be read together, and how many bytes each has; the others are left out."""
-    found: dict[str, tuple[Facts, int]] = {}
+def read_alike(paths: Sequence[str], layouts: Layouts, thin: Thin | None = None) -> dict[str, tuple[Facts, int, int]]:
+    """What the files say that could be read together, the size of each and its inode; the others are left out."""
+    found: dict[str, tuple[Facts, int, int]] = {}
     for begin in range(0, len(paths), _AT_ONCE):
         by_size: dict[int, list[tuple[str, bytes]]] = {}
+        inodes: dict[str, int] = {}
         for path in paths[begin : begin + _AT_ONCE]:
-            data = _short(path)
+            data, inode = _short(path)
             if data:
                 by_size.setdefault(len(data), []).append((path, data))
+                inodes[path] = inode
         for size, files in by_size.items():
             if len(files) >= FEWEST:
                 for path, facts in _Group(files, size, layouts, thin).read():
-                    found[path] = facts, size
+                    found[path] = facts, size, inodes[path]
     return found
 
 
-def _short(path: str) -> bytes | None:
-    """The bytes of a short file; None for others, and for those that cannot be read."""
+def _short(path: str) -> tuple[bytes, int]:
+    """The bytes of a short file and its inode; no bytes for others, and for those that cannot be read."""
     try:
         file = os.open(path, FLAGS)
     except OSError:
-        return None
+        return b"", 0
     try:
         status = os.fstat(file)
         if status.st_size > LONGEST_FILE or not stat.S_ISREG(status.st_mode):
-            return None
-        return os.read(file, LONGEST_FILE)
+            return b"", 0
+        return os.read(file, LONGEST_FILE), status.st_ino
     except OSError:
-        return None
+        return b"", 0
     finally:
         os.close(file)
 
@@ -125,7 +127,7 @@ class _Group:
             if masked_crc32c(payload) != int.from_bytes(data[end : end + 4], "little"):
                 return False
             scanner.take_event(payload, offset)
-        return not findings
+        return not findings and not facts.has_points  # whose place among the others would be lost
 
 
 def _records(data: bytes) -> list[tuple[int, int]]:

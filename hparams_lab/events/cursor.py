@@ -26,6 +26,9 @@ SMALL = 1 << 16
 LONGEST_DECODED = 1 << 24
 """Of a longer record only the checksum is verified: it is an image or a graph."""
 
+_FIELDS = (0x09, 0x10, 0x1A, 0x22, 0x2A, 0x32, 0x3A, 0x42, 0x4A, 0x52)
+"""What an Event may begin with: the keys of its fields."""
+
 FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # a FIFO would wait for a writer
 _buffer = bytearray()
 
@@ -40,6 +43,7 @@ class Cursor:
         self.path = path
         self.offset = 0
         self.size = 0
+        self._inode = 0
         self._findings = findings
         self._layouts = layouts
         self._sink = sink
@@ -53,9 +57,10 @@ class Cursor:
             self._scanner_made = Scanner(self.path, self._layouts, self._sink, self._findings)
         return self._scanner_made
 
-    def skip(self, size: int) -> None:
+    def skip(self, size: int, inode: int) -> None:
         """Go on behind what was read in another way."""
         self.offset = self.size = size
+        self._inode = inode
 
     @property
     def torn(self) -> Finding | None:
@@ -76,10 +81,13 @@ class Cursor:
             if not stat.S_ISREG(found.st_mode):
                 return self._refuse("it is no regular file")
             before, self.size = self.size, found.st_size
-            if self.size < self.offset:
+            inode, self._inode = self._inode, found.st_ino
+            if self.size < self.offset or inode not in (0, found.st_ino):
                 return None
-            if self.size == before or self._scanner.ended:
+            if self.size == before:
                 return False
+            if self._scanner.ended:  # more is lost by now
+                return None
             self._read(file)
         except OSError as error:
             return self._refuse(f"it cannot be read: {error.strerror}")
@@ -125,17 +133,21 @@ class Cursor:
         if length + OVERHEAD > self.size - self.offset:
             return False
         os.lseek(file, self.offset + HEADER_SIZE, os.SEEK_SET)
-        kept = []
-        crc = 0
+        payload = bytearray(length if length <= LONGEST_DECODED else 0)
+        crc = at = 0
         for piece in _pieces(file, length):
             crc = google_crc32c.extend(crc, piece)
-            if length <= LONGEST_DECODED:
-                kept.append(piece)
+            if payload:
+                payload[at : at + len(piece)] = piece
+            at += len(piece)
         stored = int.from_bytes(os.read(file, 4), "little")
         if stored != (((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF:
             self._findings.append(Finding(self.path, self.offset, Kind.BAD_CHECKSUM, BAD_CHECKSUM, length + OVERHEAD))
-        elif kept:
-            self._scanner.take_event(b"".join(kept), self.offset)
+        elif payload:
+            self._scanner.take_event(payload, self.offset)
+        elif view[HEADER_SIZE] not in _FIELDS:
+            reason = "a record is not an Event (no field of it begins so)"
+            self._findings.append(Finding(self.path, self.offset, Kind.NOT_AN_EVENT, reason, length + OVERHEAD))
         self.offset += length + OVERHEAD
         return True
 

@@ -39,9 +39,9 @@ class Facts:
             self._settle()
         self._add(tag, points)
 
-    def take_value(self, value: Summary.Value, wall_time: float) -> None:
-        """A value that is no scalar."""
-        data = summaries.plugin_data(value)
+    def take_value(self, value: Summary.Value, offset: int) -> None:
+        """A value that is no scalar. Raises BadSummary when its message is none."""
+        data = summaries.checked_plugin_data(value)
         if data is None:
             if (text := summaries.text_of(value)) is not None:
                 self.texts[value.tag] = text
@@ -53,6 +53,11 @@ class Facts:
             self.end = data.session_end_info
         elif kind == "experiment" and self.experiment is None:
             self.experiment = data.experiment
+
+    @property
+    def has_points(self) -> bool:
+        """Whether there are any."""
+        return bool(self._loose or self._parts)
 
     def columns(self) -> dict[str, Scalars]:
         """The points of each tag, in the order in which the tags were first logged."""

@@ -231,7 +231,7 @@ def declared_in(paths: LogDirPaths) -> Declared | None:
         return None
     try:
         return Declared(sweep["experiment"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise _unreadable(paths, f"its experiment is none: {error!r}") from None
 
 
@@ -241,7 +241,7 @@ def load_sweep(paths: LogDirPaths) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads(paths.sweep_json.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise _unreadable(paths, error) from None
     if not isinstance(found, dict):
         raise _unreadable(paths, f"it holds a {type(found).__name__}")

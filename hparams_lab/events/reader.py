@@ -99,11 +99,11 @@ class RunReader:
         """Whether a process holds one of the files."""
         return self._goes_on
 
-    def adopt(self, name: str, facts: Facts, size: int) -> None:
+    def adopt(self, name: str, facts: Facts, size: int, inode: int) -> None:
         """Take over what the only file says, which was read to `size` already."""
         self.facts = facts
         cursor = Cursor(f"{self.directory}/{name}", self._layouts, facts, self._findings)
-        cursor.skip(size)
+        cursor.skip(size, inode)
         self._cursors, self._names = [cursor], [name]
         if facts.end is None:
             self.read_new([name])

@@ -22,7 +22,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from hparams_lab.curve import Scalars
 from hparams_lab.events.crc import MASK_DELTA, masked_crc32c
 from hparams_lab.events.layout import LONGEST, Layout, Rows, layout_of
+from hparams_lab.events.long import LONG, read_long
 from hparams_lab.events.record import BAD_CHECKSUM, BAD_LENGTH, HEADER_SIZE, LARGEST, OVERHEAD, wild_length
+from hparams_lab.events.summaries import BadSummary
 from hparams_lab.events.tensor import BadTensor, scalar_of
 from hparams_lab.findings import Finding, Kind
 
@@ -37,6 +39,9 @@ GATHERED = 256
 
 MOST_LAYOUTS = 32
 """So many layouts are known for a length; records of yet others are read one by one."""
+
+MOST_FINDINGS = 1000
+"""The last finding of a file stands for all beyond so many."""
 
 NO_SCALARS = ("hparams", "text")
 """Plugins whose values are none."""
@@ -54,8 +59,8 @@ class Sink(Protocol):
     def take_points(self, tag: str, points: Scalars) -> None:
         """Many points of a tag, after those taken before."""
 
-    def take_value(self, value: Summary.Value, wall_time: float) -> None:
-        """A value that is no scalar."""
+    def take_value(self, value: Summary.Value, offset: int) -> None:
+        """A value that is no scalar, of the record at `offset`. Raises BadSummary when its message is none."""
 
 
 class Layouts:
@@ -68,18 +73,19 @@ class Layouts:
     def learned(self, payload: bytes) -> Layout | None:
         """The layout of a payload, kept for others; None when it has none."""
         layout = layout_of(payload)
-        if layout is not None:
+        if layout is not None and _is_event(payload):
             known = self.by_length.setdefault(len(payload), [])
             if len(known) < MOST_LAYOUTS and len(self.by_length) <= LONGEST:
                 known.append(layout)
-        return layout
+            return layout
+        return None
 
     def length_is_sound(self, length: int, crc: int) -> bool:
         """Whether that is the checksum of a length."""
         known = self.length_crcs.get(length)
         if known is None:
             known = masked_crc32c(length.to_bytes(8, "little"))
-            if len(self.length_crcs) < LONGEST:
+            if length <= LARGEST and len(self.length_crcs) < LONGEST:
                 self.length_crcs[length] = known
         return known == crc
 
@@ -99,6 +105,8 @@ class Scanner:
         self._sink = sink
         self._findings = findings
         self._to_gather = GATHERED
+        self._found = 0
+        self._rest = 0
         self.ended = False
         """Whether a broken length ended the reading: where the next record begins is not known."""
 
@@ -176,18 +184,32 @@ class Scanner:
             assert found is not None
             self._sink.take_point(learned.tags, *found)
 
-    def take_event(self, payload: bytes, offset: int) -> None:
+    def take_event(self, payload: bytes | bytearray, offset: int) -> None:
         """Read the payload of a record that has no layout; its checksum is verified already."""
+        points: Sequence[tuple[str, Scalars]] = ()
         try:
-            event = Event.FromString(payload)
+            if len(payload) > LONG:
+                points, values, event = read_long(payload)
+            else:
+                event = Event.FromString(payload)
+                values = event.summary.value
         except Exception as error:  # protobuf's DecodeError has no stable home across its versions
             self._find(offset, Kind.NOT_AN_EVENT, f"a record is not an Event ({error})", len(payload) + OVERHEAD)
             return
-        for value in event.summary.value:
+        for tag, column in points:
+            self._sink.take_points(tag, column)
+        for value in values:
             if value.metadata.plugin_data.plugin_name in NO_SCALARS:
-                self._sink.take_value(value, event.wall_time)
+                self.give_value(value, offset)
             else:
                 self._take_value(event, value, offset)
+
+    def give_value(self, value: Summary.Value, offset: int) -> None:
+        """Give the sink a value that is no scalar."""
+        try:
+            self._sink.take_value(value, offset)
+        except BadSummary as error:
+            self._find(offset, Kind.NOT_AN_EVENT, f"what {value.tag!r} holds is no message: {error}", value.ByteSize())
 
     def _take_value(self, event: Event, value: Summary.Value, offset: int) -> None:
         try:
@@ -196,11 +218,18 @@ class Scanner:
             self._find(offset, Kind.BAD_TENSOR, f"the value of {value.tag!r} is no tensor: {error}", value.ByteSize())
             return
         if number is None:
-            self._sink.take_value(value, event.wall_time)
+            self.give_value(value, offset)
         else:
             self._sink.take_point((value.tag,), event.step, event.wall_time, (number,))
 
     def _find(self, offset: int, kind: Kind, reason: str, lost: int) -> None:
+        self._found += 1
+        if self._found >= MOST_FINDINGS:
+            self._rest += lost
+            if self._found > MOST_FINDINGS:
+                offset = self._findings.pop().offset
+            reason = f"{reason}; from here on {self._found - MOST_FINDINGS + 1} records are damaged"
+            lost = self._rest
         self._findings.append(Finding(self._file, offset, kind, reason, lost))
 
     # Rows at even distances
@@ -352,8 +381,8 @@ class _Stretch:
             end = offset + length + OVERHEAD
             scanner._one_by_one(self._data, offset, end, self._base, end, 1)
         scanner._sink = sink
-        for value in singles.values:
-            sink.take_value(*value)
+        for value, offset in singles.values:
+            scanner.give_value(value, offset)
         for tag, part in singles.parts():
             self._parts.setdefault(tag, []).append(part)
         for tag, parts in sorted(self._parts.items(), key=lambda item: min(int(order[0]) for order, _ in item[1])):
@@ -365,7 +394,7 @@ class _Singles:
 
     def __init__(self) -> None:
         self.order = 0
-        self.values: list[tuple[Summary.Value, float]] = []
+        self.values: list[tuple[Summary.Value, int]] = []
         self._points: dict[str, list[tuple[int, int, float, float]]] = {}
 
     def take_point(self, tags: Sequence[str], step: int, wall_time: float, values: Sequence[float]) -> None:
@@ -373,15 +402,25 @@ class _Singles:
             self._points.setdefault(tag, []).append((self.order, step, wall_time, value))
 
     def take_points(self, tag: str, points: Scalars) -> None:
-        raise NotImplementedError
+        for step, wall_time, value in zip(*(column.tolist() for column in points), strict=True):
+            self.take_point((tag,), step, wall_time, (value,))
 
-    def take_value(self, value: Summary.Value, wall_time: float) -> None:
-        self.values.append((value, wall_time))
+    def take_value(self, value: Summary.Value, offset: int) -> None:
+        self.values.append((value, offset))
 
     def parts(self) -> Iterator[tuple[str, tuple[NDArray[np.int64], Scalars]]]:
         for tag, points in self._points.items():
             order, steps, wall_times, values = zip(*points, strict=True)
             yield tag, (np.array(order), Scalars(np.array(steps), np.array(wall_times), np.array(values)))
+
+
+def _is_event(payload: bytes) -> bool:
+    """Whether protobuf finds no fault with a payload, nor with the parts of it that a layout only skips."""
+    try:
+        Event.FromString(payload)
+    except Exception:  # protobuf's DecodeError has no stable home across its versions
+        return False
+    return True
 
 
 def _in_order(parts: list[tuple[NDArray[np.int64], Scalars]]) -> Scalars:

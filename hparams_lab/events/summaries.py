@@ -77,15 +77,27 @@ def text(tag: str, markdown: str) -> Summary:
     return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
 
 
+class BadSummary(ValueError):
+    """A summary of the HParams plugin whose message is none."""
+
+
 def plugin_data(value: Summary.Value) -> HParamsPluginData | None:
     """The HParams plugin's message of a summary value; None when it is no such summary."""
+    try:
+        return checked_plugin_data(value)
+    except BadSummary:
+        return None
+
+
+def checked_plugin_data(value: Summary.Value) -> HParamsPluginData | None:
+    """As `plugin_data`. Raises BadSummary for a message that is none."""
     data = value.metadata.plugin_data
     if data.plugin_name != HPARAMS_PLUGIN:
         return None
     try:
         return HParamsPluginData.FromString(data.content)
-    except Exception:  # protobuf's DecodeError has no stable home across its versions
-        return None
+    except Exception as error:  # protobuf's DecodeError has no stable home across its versions
+        raise BadSummary(str(error)) from None
 
 
 def text_of(value: Summary.Value) -> str | None:

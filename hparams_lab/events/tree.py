@@ -61,12 +61,12 @@ def _look(
         name = entry.name
         is_link = entry.is_symlink()
         if is_link and not (os.path.realpath(entry.path) + os.sep).startswith(inside):
-            if is_event_file(name) or entry.is_dir():
+            if is_event_file(name) or _is_directory(entry):
                 reason = "a link out of the log directory, which is not followed"
                 tree.findings.append(Finding(entry.path, 0, Kind.SYMLINK, reason, 0))
         elif name == SWEEP_JSON:
             tree.sweeps.add(folder.name)
-        elif entry.is_dir():
+        elif _is_directory(entry):
             if name == EXPERIMENT:
                 tree.sweeps.add(folder.name)
             if not is_link:
@@ -75,6 +75,13 @@ def _look(
             folder.files.append(name)
     if folder.files:
         tree.folders.append(folder)
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def above_of(name: str) -> Iterator[str]:
