@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from hparams_lab.curve import Scalars, Thin
 from hparams_lab.events.crc import masked_crc32c
@@ -20,8 +23,8 @@ from hparams_lab.events.cursor import FLAGS
 from hparams_lab.events.facts import Facts
 from hparams_lab.events.layout import Decoded, Layout, Rows
 from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
-from hparams_lab.events.scan import Layouts, Scanner
-from hparams_lab.findings import Finding
+from hparams_lab.events.scan import NO_SCALARS, Layouts
+from hparams_lab.events.summaries import HPARAMS_PLUGIN
 
 LONGEST_FILE = 1 << 14
 """Longer files have enough records to be read by themselves."""
@@ -78,7 +81,7 @@ class _Group:
         self._joined = b"".join(data for _, data in files)
         self._size = size
         self._good = np.ones(len(files), np.bool_)
-        self._others: list[tuple[int, int]] = []
+        self._others: list[tuple[int, int, _Message | None]] = []
         self._columns: dict[str, list[tuple[Decoded, NDArray[np.float64]]]] = {}
 
     def read(self) -> Iterator[tuple[str, Facts]]:
@@ -91,9 +94,13 @@ class _Group:
         for place in np.flatnonzero(self._good).tolist():
             path, data = self._files[place]
             facts = Facts(self._thin)
-            if self._read_others(path, data, facts):
-                for tag, (steps, wall_times, values) in columns.items():
-                    facts.take_points(tag, Scalars(steps[place], wall_times[place], values[place]))
+            if self._read_others(data, facts):
+                facts.take_columns(
+                    {
+                        tag: Scalars(steps[place], wall_times[place], values[place])
+                        for tag, (steps, wall_times, values) in columns.items()
+                    }
+                )
                 yield path, facts
 
     def _read_record(self, offset: int, length: int) -> None:
@@ -104,7 +111,8 @@ class _Group:
             self._good &= header == header[0]
         layout = self._layout(self._joined[offset + HEADER_SIZE : offset + HEADER_SIZE + length])
         if layout is None:
-            self._others.append((offset, length))
+            begin, end = offset + HEADER_SIZE, offset + HEADER_SIZE + length
+            self._others.append((begin, end, _Message.within(self._joined[begin:end])))
             return
         decoded = layout.decoded(rows)
         self._good &= layout.fits(rows) & decoded.sound
@@ -117,17 +125,49 @@ class _Group:
                 return layout
         return self._layouts.learned(payload)
 
-    def _read_others(self, path: str, data: bytes, facts: Facts) -> bool:
-        """Read the records of a file that have no layout; whether nothing is wrong with them."""
-        findings: list[Finding] = []
-        scanner = Scanner(path, self._layouts, facts, findings)
-        for offset, length in self._others:
-            end = offset + HEADER_SIZE + length
-            payload = data[offset + HEADER_SIZE : end]
+    def _read_others(self, data: bytes, facts: Facts) -> bool:
+        """Read the records of a file that have no layout; whether they are whole, and hold no points."""
+        for begin, end, message in self._others:
+            payload = data[begin:end]
             if masked_crc32c(payload) != int.from_bytes(data[end : end + 4], "little"):
                 return False
-            scanner.take_event(payload, offset)
-        return not findings and not facts.has_points  # whose place among the others would be lost
+            try:
+                if message is not None and message.fits(payload):
+                    facts.take_message(HParamsPluginData.FromString(payload[message.begin : message.end]))
+                    continue
+                for value in Event.FromString(payload).summary.value:
+                    if value.metadata.plugin_data.plugin_name not in NO_SCALARS:
+                        return False
+                    facts.take_value(value, begin)
+            except Exception:  # BadSummary, or protobuf's DecodeError, which has no stable home across its versions
+                return False
+        return True
+
+
+class _Message(NamedTuple):
+    """Where a message of the HParams plugin stands in a payload; around it only the time differs, in bytes 1 to 8."""
+
+    payload: bytes
+    begin: int
+    end: int
+
+    @classmethod
+    def within(cls, payload: bytes) -> _Message | None:
+        """The place of the one message in a payload; None when there is none, or more."""
+        try:
+            values = Event.FromString(payload).summary.value
+        except Exception:  # protobuf's DecodeError has no stable home across its versions
+            return None
+        plugins = [value.metadata.plugin_data for value in values]
+        if len(plugins) != 1 or plugins[0].plugin_name != HPARAMS_PLUGIN or payload[:1] != b"\x09":
+            return None
+        begin = payload.find(plugins[0].content, 9)
+        return cls(payload, begin, begin + len(plugins[0].content)) if plugins[0].content and begin > 0 else None
+
+    def fits(self, payload: bytes) -> bool:
+        """Whether a payload of the same length has its message in the same place."""
+        sample, begin, end = self
+        return payload[9:begin] == sample[9:begin] and payload[end:] == sample[end:] and payload[0] == 9
 
 
 def _records(data: bytes) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionStartInfo
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
 from hparams_lab.curve import Scalars, Thin
 from hparams_lab.events import summaries
@@ -39,6 +39,11 @@ class Facts:
             self._settle()
         self._add(tag, points)
 
+    def take_columns(self, columns: dict[str, Scalars]) -> None:
+        """All points of each tag, before there are any."""
+        thin = self._thin
+        self._parts = {tag: [points if thin is None else thin(points)] for tag, points in columns.items()}
+
     def take_value(self, value: Summary.Value, offset: int) -> None:
         """A value that is no scalar. Raises BadSummary when its message is none."""
         data = summaries.checked_plugin_data(value)
@@ -46,6 +51,10 @@ class Facts:
             if (text := summaries.text_of(value)) is not None:
                 self.texts[value.tag] = text
             return
+        self.take_message(data)
+
+    def take_message(self, data: HParamsPluginData) -> None:
+        """A message of the HParams plugin."""
         kind = data.WhichOneof("data")
         if kind == "session_start_info" and self.start is None:
             self.start = data.session_start_info
@@ -53,11 +62,6 @@ class Facts:
             self.end = data.session_end_info
         elif kind == "experiment" and self.experiment is None:
             self.experiment = data.experiment
-
-    @property
-    def has_points(self) -> bool:
-        """Whether there are any."""
-        return bool(self._loose or self._parts)
 
     def columns(self) -> dict[str, Scalars]:
         """The points of each tag, in the order in which the tags were first logged."""

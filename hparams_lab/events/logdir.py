@@ -8,7 +8,7 @@ import gc
 import itertools
 import json
 import os
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -186,8 +186,10 @@ def _is_experiment(name: str) -> bool:
     return EXPERIMENT in name.split("/")
 
 
-def _sweep_of(name: str, sweeps: Container[str]) -> str:
+def _sweep_of(name: str, sweeps: Collection[str]) -> str:
     """The sweep that a directory belongs to: the nearest above it, or itself; the root's where there is none."""
+    if not sweeps or (len(sweeps) == 1 and "" in sweeps):
+        return ""
     return next((above for above in (name, *above_of(name)) if above in sweeps), "")
 
 

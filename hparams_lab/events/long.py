@@ -89,7 +89,8 @@ def _fields(payload: bytes | bytearray, at: int, end: int) -> Iterator[tuple[int
             length, at = _varint(payload, at)
         if at + length > end:
             raise ValueError("it ends in the midst of a value")
-        yield at, at + length
+        if length:
+            yield at, at + length
         at += length
 
 

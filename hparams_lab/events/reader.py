@@ -205,9 +205,10 @@ def _outcome(facts: Facts) -> tuple[Outcome, str]:
 
 def _hparams(stored: Mapping[str, Any], declared: Declared | None) -> dict[str, Value]:
     """The values, in declaration order and of their declared types where they are declared."""
-    found = {name: summaries.plain_value(value) for name, value in stored.items()}
+    plain = summaries.plain_value
+    found = {name: plain(stored[name]) for name in sorted(stored)}
     if declared is None:
-        return dict(sorted(found.items()))
+        return found
     ordered = [name for name in declared.hparams if name in found]
-    ordered += sorted(name for name in found if name not in declared.hparams)
+    ordered += [name for name in found if name not in declared.hparams]
     return {name: declared.restored(name, found[name]) for name in ordered}

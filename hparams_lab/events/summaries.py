@@ -8,7 +8,6 @@ Source: https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/plugin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -113,8 +112,8 @@ def plain_value(value: Any) -> bool | int | float | str | None:
     if kind == "number_value":
         number: float = value.number_value
         if number.is_integer():
-            return int(number) if abs(number) <= LARGEST_INTEGER else number
-        return number if math.isfinite(number) else str(number)  # no value of ours
+            return int(number) if -LARGEST_INTEGER <= number <= LARGEST_INTEGER else number
+        return number if number - number == 0.0 else str(number)  # NaN and infinities are no values of ours
     return getattr(value, kind) if kind in ("string_value", "bool_value") else None
 
 
