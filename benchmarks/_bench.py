@@ -8,10 +8,12 @@ import sys
 # What is here comes last: `logging` is the standard library's, not logging.py.
 sys.path.sort(key=os.path.dirname(os.path.realpath(__file__)).__eq__)
 
+import contextlib
 import platform
 import statistics
 import subprocess
 import time
+import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -72,3 +74,19 @@ def show_columns(
     console.print(table)
     for note in (*notes, machine()):
         console.print(note)
+
+
+def without_tensorflow() -> None:
+    """Have TensorBoard's own code read and write files by itself, as where TensorFlow is not installed."""
+    sys.modules["tensorboard.compat.notf"] = types.ModuleType("tensorboard.compat.notf")
+
+
+def peak_memory(pid: int | str = "self") -> float:
+    """The most memory that a process had, in megabytes; of others, 0 where the system does not tell."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024 / 1e6
+    if pid != "self":
+        return 0.0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6

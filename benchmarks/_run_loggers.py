@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from _bench import without_tensorflow
 from _scalar_loggers import (
     OUR_RUN,
     TB,
@@ -21,7 +22,6 @@ from _scalar_loggers import (
     Contender,
     our_run,
     tuff_bird_run,
-    without_tensorflow,
 )
 
 _NUMBERS = random.Random(0)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
-import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from _bench import without_tensorflow
 
 Values = Sequence[float]
 Log = Callable[[], object]
@@ -38,11 +38,6 @@ class Contender(NamedTuple):
     package: str = "hparams-lab"
     module: str = "hparams_lab"
     most: int = 1 << 30
-
-
-def without_tensorflow() -> None:
-    """Have TensorBoard's own code write files by itself, as where TensorFlow is not installed."""
-    sys.modules["tensorboard.compat.notf"] = types.ModuleType("tensorboard.compat.notf")
 
 
 def tf_eager(logdir: str, tags: Sequence[str], values: Values) -> Log:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import collections
 import importlib.util
+import inspect
 import itertools
 import json
 import os
@@ -22,9 +23,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from _bench import ROOT, in_turn, in_turn_columns, show, show_columns
+from _bench import ROOT, in_turn, in_turn_columns, peak_memory, show, show_columns, without_tensorflow
 from _run_loggers import METRICS, SHORT_RUNS, STATEMENTS, our_short_run
 from _scalar_loggers import (
     MEMORY,
@@ -37,7 +37,6 @@ from _scalar_loggers import (
     empty_call,
     our_run,
     ours,
-    without_tensorflow,
 )
 
 # In a contender's process.
@@ -106,23 +105,8 @@ def memory_of(scalars: int, logdir: Path) -> float:
     return peak_memory()
 
 
-PEAK_MEMORY = '''
-def peak_memory():
-    """The most memory that this process had, in megabytes."""
-    try:
-        with open("/proc/self/status") as status:  # getrusage counts, on Linux, what the process was forked from
-            return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024 / 1e6
-    except OSError:
-        import resource, sys
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-'''
+PEAK_MEMORY = f"import contextlib, sys\n{inspect.getsource(peak_memory)}"
 """As text, because it also runs where nothing else may be imported."""
-
-
-def peak_memory() -> float:
-    names: dict[str, Any] = {}
-    exec(PEAK_MEMORY, names)
-    return names["peak_memory"]()
 
 
 # In the process that compares them.
