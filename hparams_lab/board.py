@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,17 @@ def end_with_parent():
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-threading.Thread(target=end_with_parent, daemon=True).start()
 sys.modules["tensorboard.compat.notf"] = types.ModuleType("tensorboard.compat.notf")
 from tensorboard.main import run_main
+if sys.argv[1] == "-":  # the log directory comes when it is known
+    said = b""
+    while not said.endswith(bytes(1)):
+        more = os.read(0, 1)
+        if not more:
+            sys.exit()
+        said += more
+    sys.argv[1] = "--logdir=" + os.fsdecode(said[:-1])
+threading.Thread(target=end_with_parent, daemon=True).start()
 run_main()
 """
 
@@ -43,17 +51,26 @@ class Board:
     """A running TensorBoard, as a context manager.
 
     Args:
-      logdir: what to show.
+      logdir: what to show, or a function that says so, which is called while the server starts.
       port: where to listen; 0 takes any free port.
       options: more of TensorBoard's own, such as `--load_fast=false`.
+      host: the address to listen at; anything but this machine's own lets others read the logs.
 
     Raises UsageError when the port is taken, ExecutorError when TensorBoard does not start.
     """
 
-    def __init__(self, logdir: Path, port: int = 6006, options: Sequence[str] = ()) -> None:
-        self._command = [sys.executable, "-c", _SERVER, f"--logdir={Path(logdir).absolute()}", "--host", HOST]
-        self._command += ["--port", str(port), *options]
+    def __init__(
+        self,
+        logdir: Path | Callable[[], Path],
+        port: int = 6006,
+        options: Sequence[str] = (),
+        host: str = HOST,
+    ) -> None:
+        self._logdir = logdir if callable(logdir) else None
+        shown = "-" if callable(logdir) else f"--logdir={Path(logdir).absolute()}"
+        self._command = [sys.executable, "-c", _SERVER, shown, "--host", host, "--port", str(port), *options]
         self._port = port
+        self._host = host
         self.url = ""
 
     def __enter__(self) -> Board:
@@ -63,6 +80,8 @@ class Board:
                 self._command, stdin=subprocess.PIPE, stdout=self._log, stderr=self._log, start_new_session=True
             )
         try:
+            if self._logdir is not None:
+                self._say(self._logdir())
             self.url = self._address() + "#hparams"
         except BaseException:
             self.__exit__()
@@ -81,6 +100,13 @@ class Board:
             self._server.stdin.close()
         self._log.close()
 
+    def _say(self, logdir: Path) -> None:
+        """Tell the server what to show."""
+        assert self._server.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it ended already: its last words say why
+            self._server.stdin.write(os.fsencode(logdir.absolute()) + b"\0")
+            self._server.stdin.flush()
+
     def wait(self) -> None:
         """Wait until the server ends; Ctrl-C is the way to stop it."""
         self._server.wait()
@@ -98,6 +124,8 @@ class Board:
             time.sleep(0.05)
         if "already in use" in said or "could not bind" in said:
             raise UsageError(f"port {self._port} is taken; choose another with --port, 0 for any free one")
+        if "unknown host" in said.lower() or "cannot assign" in said.lower():
+            raise UsageError(f"this machine has no address {self._host!r}; leave --host out for {HOST}")
         last = said.strip().splitlines()[-1:] or ["nothing"]
         raise ExecutorError(f"TensorBoard did not start; its last words: {last[0]}")
 

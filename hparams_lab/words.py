@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+import unicodedata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hparams_lab.results import Outcome, RunResult
 from hparams_lab.values import format_value
@@ -12,8 +17,37 @@ from hparams_lab.values import format_value
 if TYPE_CHECKING:
     from hparams_lab.experiment import Experiment
 
-COLOURS = {Outcome.COMPLETED: "green", Outcome.PRUNED: "cyan", Outcome.DIVERGED: "yellow"}
+COLOURS = {
+    Outcome.COMPLETED: "green", Outcome.PRUNED: "cyan", Outcome.DIVERGED: "yellow", Outcome.RUNNING: "blue",
+    Outcome.INTERRUPTED: "yellow", Outcome.UNKNOWN: "white",
+}  # fmt: skip
 """How outcomes stand out on a terminal; all others are red."""
+
+RAMP = "▁▂▃▄▅▆▇█"
+"""The heights of a sparkline, the lowest first."""
+
+_JOINERS = "\u200c\u200d"  # invisible, and part of words and emoji
+_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def visible(text: object) -> str:
+    """A text as it may be shown to a person, in one line: what would steer the terminal is escaped.
+
+    That is control characters, line separators, marks that turn the direction of writing, and lone surrogates.
+    """
+    said = str(text)
+    if said.isascii() and said.isprintable():
+        return said
+    return "".join(map(_escaped, said))
+
+
+def _escaped(char: str) -> str:
+    if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or char in _JOINERS:
+        return char
+    code = ord(char)
+    return _ESCAPES.get(char) or (
+        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+    )
 
 
 def run_as_json(run: RunResult) -> dict[str, Any]:
@@ -51,13 +85,37 @@ def in_units(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def time_taken(seconds: float | None) -> str:
+    """The time of a run or trial, finer where it is short; a dash where it has none yet."""
+    return "-" if seconds is None else f"{seconds:.1f} s" if seconds < 90 else in_units(seconds)
+
+
 def in_words(hparams: Mapping[str, Any], experiment: Experiment | None = None) -> str:
     """Values as `name=value` pairs; those that cannot vary left out where the experiment tells."""
     fixed = {hparam.name for hparam in experiment.hparams if hparam.domain.size == 1} if experiment else set()
     shown = [name for name in hparams if name not in fixed] or list(hparams)
-    return "  ".join(f"{name}={format_value(hparams[name])}" for name in shown)
+    return "  ".join(visible(f"{name}={format_value(hparams[name])}") for name in shown)
 
 
 def metrics_in_words(metrics: Mapping[str, float], tags: list[str]) -> str:
     """The metrics of these tags, as far as they are there, as `tag value` pairs."""
-    return "  ".join(f"{tag} {metrics[tag]:.4g}" for tag in tags if tag in metrics)
+    return "  ".join(f"{visible(tag)} {metrics[tag]:.4g}" for tag in tags if tag in metrics)
+
+
+def mean_in_words(mean: float, spread: float | None = None) -> str:
+    """A mean over runs, with its spread where there are several: 0.9512 ±0.0021."""
+    return f"{mean:.4g}" if spread is None else f"{mean:.4g} ±{spread:.2g}"
+
+
+def sparkline(values: NDArray[np.float64], width: int = 24, ramp: str = RAMP) -> str:
+    """A curve in at most `width` characters, each the mean of as many points; `×` where none is finite."""
+    scale = np.abs(values[np.isfinite(values)]).max(initial=0.0) or 1.0  # so that nothing overflows
+    finite = np.where(np.isfinite(values), values / scale, np.nan)
+    pieces = (piece[~np.isnan(piece)] for piece in np.array_split(finite, min(width, max(1, len(finite)))))
+    heights = [float(piece.mean()) if len(piece) else math.nan for piece in pieces]
+    known = [height for height in heights if not math.isnan(height)]
+    if not known:
+        return "×" * len(values[:width])
+    low, high = min(known), max(known)
+    step = (high - low) / (len(ramp) - 1) or 1.0
+    return "".join("×" if math.isnan(height) else ramp[round((height - low) / step)] for height in heights)

@@ -3,30 +3,69 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 from pathlib import Path
 
 import click
 
-from hparams_lab.board import Board
-from hparams_lab.events.logdir import read
+from hparams_lab.board import HOST, Board
+from hparams_lab.doctor.view import View
+
+SHOWN = 5
 
 
 @click.command(short_help="Open a log directory in TensorBoard's HParams tab.")
-@click.argument("logdir", type=click.Path(path_type=Path))
+@click.argument("logdirs", metavar="LOGDIR...", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=6006, show_default=True, help="0 takes any free port.")
+@click.option("--host", default=HOST, show_default=True, help="The address to listen at.")
 @click.option("--open", "open_browser", is_flag=True, help="Open the tab in a browser.")
-def command(logdir: Path, port: int, open_browser: bool) -> None:
-    """Start TensorBoard over LOGDIR on 127.0.0.1 and print the address of its HParams tab. Ctrl-C stops it.
+@click.option("--load-fast", type=click.Choice(["auto", "true", "false"]), default="auto", help="As TensorBoard's.")
+def command(logdirs: tuple[Path, ...], port: int, host: str, open_browser: bool, load_fast: str) -> None:
+    """Start TensorBoard over LOGDIR on this machine only and print the address of its HParams tab. Ctrl-C stops it.
+
+    Several directories show side by side, with one experiment. Files that would kill the server are withheld; `doctor`
+    tells more about them.
 
     \b
     Examples:
       hparams-lab board logs/digits
-      hparams-lab board logs/digits --port 0 --open
+      hparams-lab board logs/digits logs/mnist --port 0 --open
     """
-    results = read(logdir)
-    with Board(logdir, port) as board, contextlib.suppress(KeyboardInterrupt):
-        click.echo(f"{len(results.trials)} trials in TensorBoard's HParams tab: {board.url}")
-        click.echo("Ctrl-C stops it.")
-        if open_browser:
-            click.launch(board.url)
-        board.wait()
+    if not is_loopback(host):
+        click.echo(f"warning: listening at {host}; whoever reaches this machine can read the logs", err=True)
+    with contextlib.ExitStack() as stack:
+        views: list[View] = []
+
+        def look() -> Path:
+            views.append(stack.enter_context(View(logdirs, load_fast == "false")))
+            return views[0].logdir
+
+        with contextlib.suppress(KeyboardInterrupt):
+            board = stack.enter_context(Board(look, port, [f"--load_fast={load_fast}"], host))
+            _show_withheld(views[0], logdirs)
+            click.echo(f"{views[0].trials} trials in TensorBoard's HParams tab: {board.url}")
+            click.echo("Ctrl-C stops it.")
+            if open_browser:
+                click.launch(board.url)
+            board.wait()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _show_withheld(view: View, logdirs: tuple[Path, ...]) -> None:
+    """Say what is not shown, and why."""
+    if not view.withheld:
+        return
+    files = len(view.withheld)
+    click.echo(f"withheld from TensorBoard, which would not survive {'it' if files == 1 else 'them'}:", err=True)
+    for path, reason in list(view.withheld.items())[:SHOWN]:
+        click.echo(f"  {path}: {reason}", err=True)
+    if files > SHOWN:
+        click.echo(f"  and {files - SHOWN} more", err=True)
+    click.echo(f"hparams-lab doctor {logdirs[0]} tells more, and mends it with --repair", err=True)

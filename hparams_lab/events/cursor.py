@@ -17,7 +17,7 @@ from hparams_lab.events.record import BAD_CHECKSUM, HEADER_SIZE, OVERHEAD
 from hparams_lab.events.scan import Layouts, Scanner, Sink
 from hparams_lab.findings import Finding, Kind
 
-PIECE = 1 << 21
+PIECE = 1 << 22
 """Bytes that are read at a time: they stay in the processor's cache."""
 
 SMALL = 1 << 16

@@ -258,12 +258,13 @@ class Scanner:
         self, data: bytes | bytearray, at: int, end: int, most: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where the next records begin, and the lengths of their payloads: only whole ones with sound short lengths."""
-        last, starts = end - OVERHEAD, []
+        starts: list[int] = []
+        last, overhead, append = end - OVERHEAD, OVERHEAD, starts.append  # looked up once, not once a record
         for _ in itertools.repeat(None, most):
             if at > last:
                 break
-            starts.append(at)
-            at += data[at] + (data[at + 1] << 8) + OVERHEAD
+            append(at)
+            at += data[at] + (data[at + 1] << 8) + overhead
         starts.append(at)
         offsets = np.array(starts, np.int64)
         whole = len(starts) - 1 - (at > end)
