@@ -90,7 +90,7 @@ def test_types_without_a_declaration_or_under_another(tmp_path):
         (summaries.FAILURE, "diverged: the loss is nan\n\n```\nmore\n```", Outcome.DIVERGED, "the loss is nan"),
         (summaries.FAILURE, "crashed: killed by SIGKILL", Outcome.CRASHED, "killed by SIGKILL"),
         (summaries.SUCCESS, "what somebody else wrote", Outcome.COMPLETED, ""),
-        (None, None, Outcome.INTERRUPTED, "left without an end"),
+        (None, None, Outcome.UNKNOWN, ""),
     ],
 )
 def test_outcomes(tmp_path, status, text, outcome, reason):
@@ -169,7 +169,7 @@ def test_files_by_tensorflow(tmp_path):
         tf.summary.write("count", tf.constant(7, tf.int64), step=3)
     run = read_run(tmp_path, "x")
     assert dict(run.hparams) == {"bias": True, "rate": 0.1, "units": 16}
-    assert (run.trial_id, run.started, run.outcome) == ("theirs", 5.0, Outcome.INTERRUPTED)
+    assert (run.trial_id, run.started, run.outcome) == ("theirs", 5.0, Outcome.UNKNOWN)
     assert run.metrics == {"loss": 0.125, "count": 7.0}
     assert run.scalars("loss").steps.tolist() == [0, 1, 2]
     assert run.texts == {"note": "**words**"}

@@ -20,10 +20,10 @@ from hparams_lab.events.declaration import ExperimentMessage, declared_by, union
 from hparams_lab.events.event_file import is_event_file
 from hparams_lab.events.reader import RunReader
 from hparams_lab.events.scan import Layouts
-from hparams_lab.events.tree import Tree, above_of, walk
+from hparams_lab.events.tree import Tree, above_of, is_experiment, owners_of, walk
 from hparams_lab.events.writer import sync_directory
 from hparams_lab.findings import Finding, Kind
-from hparams_lab.paths import EXPERIMENT, LogDirPaths, natural
+from hparams_lab.paths import LogDirPaths, natural
 from hparams_lab.results import Results, RunResult
 
 
@@ -93,7 +93,7 @@ class LogDirReader:
         """The sweeps' directories, and what each declares: its `sweep.json`, else all Experiment summaries in it."""
         roots = set(tree.sweeps)
         for name, reader in self._readers.items():
-            if reader.facts.experiment is not None and reader.facts.start is None and not _is_experiment(name):
+            if reader.facts.experiment is not None and reader.facts.start is None and not is_experiment(name):
                 roots.add(name)
         messages: dict[str, ExperimentMessage] = {}
         for name, reader in self._readers.items():
@@ -120,7 +120,8 @@ class LogDirReader:
 
     def _read_runs(self, changed: set[str]) -> Iterator[RunResult]:
         """The runs in order; those of which nothing changed are the same objects as before."""
-        owners = self._owners()
+        sessions = [name for name, reader in self._readers.items() if reader.facts.start is not None]
+        owners = owners_of(self._readers, sessions)
         parts: dict[str, list[tuple[str, RunReader]]] = {}
         for name, (owner, prefix) in owners.items():
             parts.setdefault(owner, []).append((prefix, self._readers[name]))
@@ -128,7 +129,7 @@ class LogDirReader:
                 changed.add(owner)
         before, self._runs = self._runs, {}
         for name, reader in self._readers.items():
-            if name in owners or _is_experiment(name):
+            if name in owners or is_experiment(name):
                 continue
             run = None if name in changed else before.get(name)
             if run is None:
@@ -139,35 +140,13 @@ class LogDirReader:
                     for tag, points in part.facts.columns().items()
                 }
                 shown = name or os.path.basename(os.path.abspath(self._root))
-                run = reader.run(shown, self._sweeps.get(sweep), sweep, below) or reader.bare_run(shown, sweep)
+                texts = {
+                    prefix + tag: text for prefix, part in parts.get(name, ()) for tag, text in part.facts.texts.items()
+                }
+                run = reader.run(shown, self._sweeps.get(sweep), sweep, below, texts) or reader.bare_run(shown, sweep)
             if run is not None:
                 self._runs[name] = run
                 yield run
-
-    def _owners(self) -> dict[str, tuple[str, str]]:
-        """The directories without a session that belong to a run: to which, and what goes before their tags.
-
-        Those below a session (`validation/`) belong to it. PyTorch writes hyperparameters into a directory below the
-        one of the scalars: where there is one such, the scalars are its own.
-        """
-        sessions = [name for name, reader in self._readers.items() if reader.facts.start is not None]
-        if len(sessions) == len(self._readers):
-            return {}
-        starts = set(sessions)
-        below: dict[str, list[str]] = {}
-        for name in sessions:
-            for above in above_of(name):
-                below.setdefault(above, []).append(name)
-        owners = {}
-        for name in self._readers:
-            if name in starts or _is_experiment(name):
-                continue
-            owner = next((above for above in above_of(name) if above in starts), None)
-            if owner is not None:
-                owners[name] = owner, name[len(owner) :].lstrip("/") + "/"
-            elif len(below.get(name, ())) == 1:
-                owners[name] = below[name][0], ""
-        return owners
 
 
 @contextlib.contextmanager
@@ -180,10 +159,6 @@ def _without_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _is_experiment(name: str) -> bool:
-    return EXPERIMENT in name.split("/")
 
 
 def _sweep_of(name: str, sweeps: Collection[str]) -> str:

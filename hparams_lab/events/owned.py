@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hparams_lab.events.tree import Folder, above_of, walk
-from hparams_lab.paths import EXPERIMENT
+from hparams_lab.events.tree import Folder, owners_of, walk
 from hparams_lab.results import RunResult
 from hparams_lab.values import trial_id
 
@@ -25,19 +24,10 @@ def owned(root: str | os.PathLike[str], runs: Iterable[RunResult]) -> list[Owned
     folders = {folder.name: folder for folder in walk(os.path.normpath(root)).folders}
     by_name = {name_below(root, run): run for run in runs}
     sessions = {name for name, run in by_name.items() if _has_session(run)}
-    below: dict[str, list[str]] = {}
-    for name in sessions:
-        for above in above_of(name):
-            below.setdefault(above, []).append(name)
     parts: dict[str, list[Folder]] = {name: [folders[name]] for name in by_name if name in folders}
-    for name, folder in folders.items():
-        if name in by_name or EXPERIMENT in name.split("/"):
-            continue
-        owner = next((above for above in above_of(name) if above in sessions), None)
-        if owner is None and len(below.get(name, ())) == 1:  # PyTorch: the session is below the scalars
-            owner = below[name][0]
-        if owner is not None:
-            parts[owner].append(folder)
+    for name, (owner, _) in owners_of(folders, sessions).items():
+        if name not in by_name:
+            parts[owner].append(folders[name])
     return [Owned(by_name[name], tuple(found)) for name, found in parts.items()]
 
 

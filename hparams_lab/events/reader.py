@@ -30,6 +30,9 @@ OUTCOME_TAG = "run/outcome"
 _BY_STATUS = {summaries.SUCCESS: Outcome.COMPLETED, summaries.FAILURE: Outcome.FAILED}
 _BY_WORD = {outcome.value: outcome for outcome in Outcome}
 
+OUR_ID_DIGITS = 16
+"""How long our trials' ids are; TensorFlow's own are longer, and its runs often have no end, however they ended."""
+
 
 def end_of_logged(data: bytes) -> int:
     """Where in a run's file what it logged ends: before its outcome and session end, if they are the last there."""
@@ -145,6 +148,7 @@ class RunReader:
         declared: Declared | None = None,
         sweep: str = "",
         below: Mapping[str, Scalars] | None = None,
+        texts: Mapping[str, str] | None = None,
     ) -> RunResult | None:
         """The run; None without a session start, unless it has points that nobody else claims.
 
@@ -156,6 +160,7 @@ class RunReader:
         columns = facts.columns() if not below else {**facts.columns(), **below}
         outcome, reason = (Outcome.RUNNING, "") if self._goes_on else _outcome(facts)
         hparams = HParams.of_plain(_hparams(facts.start.hparams, declared))
+        started, ended = _times(facts.start, facts.end, columns.values())
         return RunResult(
             name=name,
             path=self.directory,
@@ -163,11 +168,11 @@ class RunReader:
             hparams=hparams,
             outcome=outcome,
             reason=reason,
-            started=facts.start.start_time_secs,
-            ended=facts.end.end_time_secs if facts.end else None,
+            started=started,
+            ended=ended,
             metrics={tag: column.values.item(-1) for tag, column in columns.items()},
             columns=columns,
-            texts=facts.texts,
+            texts={**facts.texts, **texts} if texts else facts.texts,
             sweep=sweep,
         )
 
@@ -193,9 +198,22 @@ class RunReader:
         )
 
 
+def _times(start: Any, end: Any, columns: Iterable[Scalars]) -> tuple[float, float | None]:
+    """When the run started and ended.
+
+    Where its session says 0, as PyTorch's and Ray's do, the times of its points tell; Guild's have none either.
+    """
+    started, ended = start.start_time_secs, end.end_time_secs if end else None
+    if started and ended != 0.0:
+        return started, ended
+    times = [time for column in columns for time in (column.wall_times.item(0), column.wall_times.item(-1)) if time]
+    return started or min(times, default=0.0), max(times, default=None) if ended == 0.0 else ended
+
+
 def _outcome(facts: Facts) -> tuple[Outcome, str]:
     if facts.end is None:
-        return Outcome.INTERRUPTED, "left without an end"
+        ours = facts.start is not None and len(facts.start.group_name) == OUR_ID_DIGITS
+        return (Outcome.INTERRUPTED, "left without an end") if ours else (Outcome.UNKNOWN, "")
     if OUTCOME_TAG in facts.texts:
         word, _, reason = facts.texts[OUTCOME_TAG].partition("\n")[0].partition(": ")
         if word in _BY_WORD:

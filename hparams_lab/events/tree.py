@@ -6,7 +6,7 @@ Links are not followed out of the directory; a link to a directory inside of it 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from hparams_lab.events.event_file import is_event_file
@@ -14,6 +14,9 @@ from hparams_lab.findings import Finding, Kind
 from hparams_lab.paths import EXPERIMENT, natural
 
 SWEEP_JSON = "sweep.json"
+
+UNFINISHED = (".pruned-", ".merging-")
+"""What a directory's name begins with while it is deleted or made; a kill may leave it so."""
 
 
 @dataclass(slots=True)
@@ -59,6 +62,8 @@ def _look(
     """Look through one directory: its event files into the tree, its directories among those that wait."""
     for entry in entries:
         name = entry.name
+        if name.startswith(UNFINISHED):
+            continue
         is_link = entry.is_symlink()
         if is_link and not (os.path.realpath(entry.path) + os.sep).startswith(inside):
             if is_event_file(name) or _is_directory(entry):
@@ -89,3 +94,34 @@ def above_of(name: str) -> Iterator[str]:
     while name:
         name = name.rpartition("/")[0]
         yield name
+
+
+def is_experiment(name: str) -> bool:
+    """Whether a directory is there for an Experiment summary."""
+    return EXPERIMENT in name.split("/")
+
+
+def owners_of(names: Collection[str], sessions: Collection[str]) -> dict[str, tuple[str, str]]:
+    """The directories without a session that belong to a run: to which, and what goes before their tags.
+
+    Those below a session (`validation/`) belong to it. PyTorch writes hyperparameters into a directory below the one of
+    the scalars: where there is one such, the scalars are its own, and so is what else is below them.
+    """
+    if len(sessions) == len(names):
+        return {}
+    starts = set(sessions)
+    below: dict[str, list[str]] = {}
+    for name in sessions:
+        for above in above_of(name):
+            below.setdefault(above, []).append(name)
+    owners: dict[str, tuple[str, str]] = {}
+    for name in sorted(set(names) - starts, key=lambda name: name.count("/")):  # what is above comes first
+        if is_experiment(name):
+            continue
+        owner = next((above for above in above_of(name) if above in starts or above in owners), None)
+        if len(below.get(name, ())) == 1 and owner not in starts:
+            owners[name] = below[name][0], ""
+        elif owner is not None:
+            first, prefix = owners.get(owner, (owner, ""))
+            owners[name] = first, f"{prefix}{name[len(owner) :].lstrip('/')}/"
+    return owners
