@@ -1,0 +1,76 @@
+"""`hparams-lab export`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from hparams_lab.cli.leaderboard import Asked, Leaderboard
+from hparams_lab.cli.ranking import Ranking
+from hparams_lab.curve import LAST, extremes
+from hparams_lab.events.logdir import read
+from hparams_lab.export import FORMATS, check_target, export, format_of
+from hparams_lab.results import Results, TrialResult
+from hparams_lab.tables import Table, point_tables, runs_table, trials_table
+from hparams_lab.where import parse_where
+
+STREAMS = [name.removeprefix(".") for name, known in FORMATS.items() if known.is_text]
+
+
+@click.command(short_help="Write trials, runs or points to a file of another format.")
+@click.argument("logdir", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "output", required=True, metavar="FILE", help="The file; its end says the format. - for the screen."
+)
+@click.option("--trials", "rows", flag_value="trials", help="One row per trial: means over its runs, and their spread.")
+@click.option("--scalars", "rows", flag_value="scalars", help="One row per point of every metric.")
+@click.option(
+    "--format", "named", type=click.Choice(STREAMS), default="csv", show_default=True, help="The format of -o -."
+)
+@click.option("--where", metavar="CONDITION", help="Only these trials, such as 'lr < 0.01 and optimizer = adam'.")
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+def command(logdir: Path, output: str, rows: str | None, named: str, where: str | None, force: bool) -> None:
+    """Write what is in LOGDIR to a .csv, .json, .jsonl, .parquet or .xlsx file: one row per run.
+
+    A column is called what it holds: an hparam's name, a metric's tag (its last value). Numbers keep all their digits.
+
+    \b
+    Examples:
+      hparams-lab export logs/digits -o digits.csv
+      hparams-lab export logs/digits -o digits.xlsx --trials
+      hparams-lab export logs/digits -o points.parquet --scalars --where 'num_units = 32'
+      hparams-lab export logs/digits -o - --format jsonl | head -1
+    """
+    if output != "-":
+        format_of(output).check()
+        check_target(Path(output), force)
+    results = read(logdir, thin=None if rows == "scalars" else extremes)
+    tables = tables_of(results, rows, matching(results, where, logdir) if where else None)
+    if output == "-":
+        stdout = sys.stdout.buffer
+        FORMATS[f".{named}"].write(tables, stdout)
+        stdout.flush()
+        return
+    count = export(tables, output, force=force)
+    click.echo(f"{output}: {count:,} {_noun(rows, count)}")
+
+
+def matching(results: Results, where: str, logdir: Path) -> list[TrialResult]:
+    """The trials for which a condition holds, in their order. Raises UsageError for one that is none."""
+    in_order = Ranking(results, None, "max", LAST, results.trials)
+    return [row.trial for row in Leaderboard(in_order, Asked(where=parse_where(where)), logdir).rows]
+
+
+def tables_of(results: Results, rows: str | None, trials: list[TrialResult] | None) -> Iterable[Table]:
+    """The tables with a row per run, trial or point, of these trials (None: of all)."""
+    if rows == "scalars":
+        return point_tables(results, trials)
+    return [(trials_table if rows == "trials" else runs_table)(results, trials)]
+
+
+def _noun(rows: str | None, count: int) -> str:
+    noun = {"trials": "trial", "scalars": "point"}.get(rows or "", "run")
+    return noun if count == 1 else f"{noun}s"
