@@ -193,9 +193,7 @@ def refused(lab_command, here, arguments, message):
     assert errors.startswith("Traceback (most recent call last):")
 
 
-@pytest.mark.parametrize(
-    "arguments", ["fly", "run", "run tuning.py --seed x", "run tuning.py --strategy x", "top"]
-)
+@pytest.mark.parametrize("arguments", ["fly", "run", "run tuning.py --seed x", "run tuning.py --strategy x", "top"])
 def test_usage_errors_are_clicks(lab_command, here, arguments):
     before = paths(here)
     code, said, errors = lab_command(arguments)

@@ -45,7 +45,7 @@ LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 HEAVY = ("tensorflow", "torch", "jax", "sklearn", "keras", "optuna", "ray", "pandas", "pyarrow", "openpyxl", "plotly")
 ALLOWED = {
     "keras": {"keras"}, "domains": {"keras", "sklearn"}, "tables": {"pandas", "pyarrow"}, "importance": {"sklearn"},
-    "export": {"pandas", "pyarrow", "openpyxl"}, "report": {"plotly", "keras"},
+    "export": {"pyarrow"}, "report": {"plotly", "keras"},
 }  # fmt: skip
 FILES_AND_CLOCKS = ("os", "shutil", "tempfile", "subprocess", "socket", "time", "datetime", "threading")
 
@@ -138,6 +138,12 @@ LIGHT = {
         "space = lab.Experiment([lab.HParam('x', lab.Discrete([1]))], [lab.Metric('accuracy')])\n"
         "lab.run_sweep(space, lambda run: {'accuracy': 1.0}, logdir='logs', executor='inline')",
         HEAVY,
+    ),
+    "top": (
+        "import hparams_lab as lab\n"
+        "with lab.start_run('logs', hparams={'units': 32}) as run: run.log({'accuracy': 0.5}, step=1)\n"
+        "from hparams_lab.cli.main import main; main(['top', 'logs'])",
+        (*HEAVY, "rich.console", "hparams_lab.experiment"),
     ),
     "plan": ("from hparams_lab.cli.main import main; main(['plan', 'mnist'])", HEAVY),
 }

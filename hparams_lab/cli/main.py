@@ -89,6 +89,9 @@ def main(args: list[str] | None = None) -> Any:
 
 
 def _fail(message: str, code: int) -> None:
+    from hparams_lab.words import visible  # names that a file holds may have control characters in them
+
+    message = visible(message)
     click.secho("error: ", nl=False, err=True, fg="red")
     click.echo(message, err=True)
     sys.exit(code)

@@ -1,0 +1,114 @@
+"""`again`: the command that would run a trial again, from what was recorded of the one that ran it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hparams_lab.declared import Declared
+from hparams_lab.errors import HParamsLabError
+from hparams_lab.events.logdir import load_sweep
+from hparams_lab.paths import LogDirPaths
+from hparams_lab.provenance import PROVENANCE_TAG
+from hparams_lab.results import Results, RunResult, TrialResult
+from hparams_lab.values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A command, None where none can be told, and what is to be known of it."""
+
+    command: str | None
+    note: str
+
+
+def provenance_of(run: RunResult) -> dict[str, str]:
+    """Where a run came from, by name: the rows of the Markdown table that it logged; empty without one."""
+    rows = re.findall(r"^\| (.+?) \| (.*) \|$", run.texts.get(PROVENANCE_TAG, ""), re.MULTILINE)
+    return {name: value.replace("\\|", "|") for name, value in rows if name != "---"}
+
+
+def again(logdir: Path, trial: TrialResult, results: Results) -> Again:
+    """The command that would run a trial again."""
+    recorded = provenance_of(trial.runs[0]).get("command")
+    root = logdir / trial.sweep
+    try:
+        sweep = load_sweep(LogDirPaths(root))
+    except HParamsLabError:
+        sweep = None
+    declared = results.sweeps.get(trial.sweep) or results.declared
+    arguments = _run_arguments(recorded)
+    if sweep and declared and "domain" in sweep and (arguments or not recorded):
+        return _alone(sweep, declared, trial, arguments or [], f"{root}-{Path(trial.name).name}")
+    if recorded and sweep:
+        return Again(
+            recorded, "the program that made the sweep, all of it: no `hparams-lab run` trains this trial alone"
+        )
+    if recorded:
+        return Again(recorded, "the program that logged the run, with all that it does")
+    return Again(None, "not known: the run has no record of the command that started it")
+
+
+def _run_arguments(recorded: str | None) -> list[str]:
+    """What came after `hparams-lab run`, if that is how the run was started."""
+    if recorded is None:
+        return []
+    try:
+        words = shlex.split(recorded)
+    except ValueError:
+        return []
+    for place, word in enumerate(words[:-1]):
+        if os.path.basename(word) in ("hparams-lab", "hparams_lab") and "run" in words[place + 1 : place + 3]:
+            return words[words.index("run", place + 1) + 1 :]
+    return []
+
+
+def _alone(sweep: Mapping[str, Any], declared: Declared, trial: TrialResult, arguments: list[str], to: str) -> Again:
+    """`hparams-lab run` with every value set; only if that means this trial."""
+    settings = [f"{name}={_typed(value)}" for name, value in trial.hparams.items() if name in declared.hparams]
+    problem = _problem(declared, settings, trial)
+    if problem:
+        return Again(None, f"not possible: {problem}")
+    domain, data = str(sweep["domain"]), sweep.get("data")
+    words = ["hparams-lab", "run", _as_given(domain, arguments)]
+    words += [word for setting in settings for word in ("--set", setting)]
+    words += ["--data", _as_given(str(data), arguments)] if data else []
+    words += ["--seed", str(sweep["seed"])] if sweep.get("seed") else []
+    note = "with the same seed, into a directory of its own"
+    return Again(shlex.join([*words, "--logdir", to]), note)
+
+
+def _as_given(name: str, arguments: Sequence[str]) -> str:
+    """A file as it was typed, of which `sweep.json` keeps the name only."""
+    typed = [word.removeprefix("--data=") for word in arguments]
+    return next((word for word in typed if os.path.basename(word) == name), name)
+
+
+def _typed(value: Value) -> str:
+    """A value as `--set` takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str) or re.fullmatch(r"[^,'\"\s]+", value):
+        return repr(value) if isinstance(value, float) else str(value)
+    return f"'{value}'" if "'" not in value else f'"{value}"'
+
+
+def _problem(declared: Declared, settings: Sequence[str], trial: TrialResult) -> str:
+    """Why `--set` with these would not leave this one trial; empty when it does."""
+    from hparams_lab.overrides import with_overrides
+    from hparams_lab.strategies.grid import grid
+
+    if declared.experiment is None:
+        return "the directory's experiment is not whole"
+    try:
+        narrowed = with_overrides(declared.experiment, settings)
+        found = [dict(narrowed.check(one.hparams)) for one in itertools.islice(grid(narrowed), 2)]
+    except HParamsLabError as error:
+        return str(error)
+    return "" if found == [dict(trial.hparams)] else "--set would leave other trials too"

@@ -1,0 +1,194 @@
+"""`Leaderboard`: ranked trials as lines for a terminal of some width, or as JSON."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hparams_lab.cli.ranking import FIELDS, Name, Names, Ranking, comma_separated
+from hparams_lab.cli.table import UNLIMITED, Cell, Column, fitted, outcome_cell
+from hparams_lab.results import Outcome, Results, TrialResult
+from hparams_lab.values import Value, format_value
+from hparams_lab.where import MISSING, Condition
+from hparams_lab.words import mean_in_words, run_as_json, time_taken, visible
+
+LOGGED_SHOWN = 4
+"""So many metrics are shown where none is declared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What of the trials is to be shown: those for which `where` holds, at most `count`, in these columns."""
+
+    where: Condition | None = None
+    count: int | None = None
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A trial and its rank among all trials; None when it is only listed."""
+
+    rank: int | None
+    trial: TrialResult
+
+
+class Leaderboard:
+    """The trials asked for, in their order. Raises UsageError for a name that nothing has."""
+
+    def __init__(self, ranking: Ranking, asked: Asked, logdir: Path) -> None:
+        self._ranking = ranking
+        self._logdir = logdir
+        self._names = Names(ranking.results)
+        self._asked = [self._names.find(name, "--columns") for name in self._columns_of(asked)]
+        rows = [Row(ranking.rank(place), trial) for place, trial in enumerate(ranking.trials)]
+        self._matching = [row for row in rows if self._is_wanted(row.trial, asked.where)] if asked.where else rows
+        self.rows = self._matching[: asked.count]
+
+    def _columns_of(self, asked: Asked) -> list[str]:
+        return comma_separated(asked.columns, [*self._names.hparams, *self._names.metrics])
+
+    def _is_wanted(self, trial: TrialResult, where: Condition) -> bool:
+        found = {one.name: self._names.find(one.name, "--where") for one in where.comparisons()}
+        return where.holds(lambda name: found[name].of(trial, self._ranking))
+
+    def as_json(self) -> Iterator[dict[str, Any]]:
+        """Each trial as plain JSON, the best first."""
+        for row in self.rows:
+            yield self._row_as_json(row)
+
+    def _row_as_json(self, row: Row) -> dict[str, Any]:
+        trial, ranking = row.trial, self._ranking
+        judged = (
+            {
+                "metric": ranking.tag,
+                "goal": ranking.goal,
+                "by": str(ranking.by),
+                "mean": ranking.mean(trial, ranking.tag),
+                "spread": ranking.spread(trial, ranking.tag),
+            }
+            if ranking.tag is not None
+            else None
+        )
+        return {
+            "rank": row.rank,
+            "trial": trial.id,
+            "sweep": trial.sweep,
+            "outcome": str(trial.outcome),
+            "objective": judged,
+            "hparams": dict(trial.hparams),
+            "metrics": trial.metrics,
+            "seconds": trial.seconds,
+            "runs": [run_as_json(run) for run in trial.runs],
+        }
+
+    @property
+    def results(self) -> Results:
+        """Everything that the directory holds."""
+        return self._ranking.results
+
+    def lines(self, width: int, height: int = UNLIMITED) -> list[str]:
+        """What is the same for all trials, the table, and what is to be said of it, in at most so many lines."""
+        varying, same = self._varying()
+        above = [*self._above(same)]
+        rows = self.rows
+        while True:
+            table, hidden = fitted(self._columns(varying, rows), width)
+            below = [*self._below(hidden, len(rows))]
+            excess = len(above) + len(table.lines) + len(below) - height
+            if excess <= 0 or not rows:
+                return [*above, *table.lines, *below]
+            rows = rows[:-excess]
+
+    def _varying(self) -> tuple[list[str], Mapping[str, Value]]:
+        runs = tuple(run for row in self._matching for run in row.trial.runs)
+        return replace(self._ranking.results, runs=runs).varying()
+
+    def _above(self, same: Mapping[str, Value]) -> Iterator[str]:
+        if same and not self._asked:
+            pairs = "  ".join(visible(f"{name}={format_value(value)}") for name, value in same.items())
+            yield click.style("the same for all: ", dim=True) + pairs
+        if self._ranking.by.rule != "last":
+            yield click.style(f"metrics are the {self._ranking.by} of each run", dim=True)
+
+    def _columns(self, varying: list[str], rows: Sequence[Row]) -> list[Column]:
+        """Rank, trial, what varies, the metric that ranks, the others, time, and the outcome where it varies."""
+        ranks = ["-" if row.rank is None else str(row.rank) for row in rows]
+        trials = [row.trial for row in rows]
+        several = not self._asked and self._is_of_several_sweeps()
+        names = [trial.name.removeprefix(f"{trial.sweep}/") if several else trial.name for trial in trials]
+        first = [Column("rank", ranks, right=True), Column("trial", names)]
+        if self._asked:
+            named = [one for one in self._asked if (one.kind, one.name) not in (("field", "trial"), ("field", "run"))]
+            return first + [self._column(one, place, trials) for place, one in enumerate(named, 1)]
+        return first + [self._column(one, weight, trials) for one, weight in self._chosen(varying)]
+
+    def _chosen(self, varying: list[str]) -> Iterator[tuple[Name, int]]:
+        """The columns shown unasked, and how soon each gives way."""
+        metrics = self._metrics()
+        if self._is_of_several_sweeps():
+            yield Name("field", "sweep"), 0
+        if any(len(row.trial.runs) > 1 for row in self._matching):
+            yield Name("field", "runs"), 5000
+        yield from ((Name("hparam", name), place) for place, name in enumerate(varying, 1))
+        yield from ((Name("metric", tag), 100 * place) for place, tag in enumerate(metrics))
+        yield Name("field", "seconds"), 10_000
+        if len({row.trial.outcome for row in self._matching}) > 1:
+            yield Name("field", "outcome"), 0
+
+    def _is_of_several_sweeps(self) -> bool:
+        return len({row.trial.sweep for row in self._matching}) > 1
+
+    def _metrics(self) -> list[str]:
+        """The metrics shown unasked: the one that ranks, and those declared, or some that were logged."""
+        results, tag = self._ranking.results, self._ranking.tag
+        declared = [tag for one in (results.declared, *results.sweeps.values()) if one for tag in one.metrics]
+        return [*dict.fromkeys([*([] if tag is None else [tag]), *(declared or sorted(results.tags)[:LOGGED_SHOWN])])]
+
+    def _column(self, asked: Name, expendable: int, trials: Sequence[TrialResult]) -> Column:
+        if asked.kind == "metric":
+            head = self._ranking.results.title(asked.name)
+            return Column(head, [self._number(trial, asked.name) for trial in trials], expendable, right=True)
+        if asked.kind == "hparam":
+            values = [asked.of(trial, self._ranking) for trial in trials]
+            return Column(asked.name, ["-" if v is MISSING else format_value(v) for v in values], expendable)
+        if asked.name == "outcome":
+            return Column("outcome", [outcome_cell(trial.outcome) for trial in trials], expendable)
+        if asked.name == "seconds":
+            return Column("time", [time_taken(trial.seconds) for trial in trials], expendable, right=True)
+        return Column(asked.name, [str(FIELDS[asked.name](trial)) for trial in trials], expendable)
+
+    def _number(self, trial: TrialResult, tag: str) -> Cell:
+        mean = self._ranking.mean(trial, tag)
+        if mean is None:
+            return Cell("-")
+        spread = self._ranking.spread(trial, tag)
+        return Cell(mean_in_words(mean, spread), bold=tag == self._ranking.tag)
+
+    def _below(self, hidden: Sequence[str], shown: int) -> Iterator[str]:
+        trials, matching = self._ranking.trials, self._matching
+        among = f"{len(matching)} of {len(trials)}" if len(matching) < len(trials) else str(len(trials))
+        more = f"; {shown} shown, --n {len(matching)} for all" if len(matching) > shown else ""
+        counts = counted([row.trial.outcome for row in matching])
+        yield click.style(f"{among} trial{'s' * (len(trials) != 1)}{': ' * bool(counts)}{counts}{more}", dim=True)
+        if hidden:
+            yield click.style(f"no room for {', '.join(hidden)}: widen the terminal, or --columns, --json", dim=True)
+        yield from damage(self._ranking.results, self._logdir)
+
+
+def counted(outcomes: Sequence[Outcome]) -> str:
+    """How many there are of each outcome, in words."""
+    return ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in Outcome if outcome in outcomes)
+
+
+def damage(results: Results, logdir: Path) -> Iterator[str]:
+    """A line that leads to the doctor, when some file is damaged."""
+    files = len({finding.file for finding in results.findings})
+    if files:
+        said = f"{files} damaged file{'s' * (files > 1)}: hparams-lab doctor {visible(shlex.quote(str(logdir)))}"
+        yield click.style(said, fg="yellow")

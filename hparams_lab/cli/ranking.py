@@ -1,0 +1,251 @@
+"""How trials are ranked and told apart: the options and names that `top`, `show` and `compare` share."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hparams_lab.curve import LAST, By
+from hparams_lab.errors import UsageError
+from hparams_lab.results import Results, RunResult, TrialResult, is_ranked, nearest, rank
+from hparams_lab.scalar import Goal
+from hparams_lab.values import Value
+from hparams_lab.where import MISSING
+from hparams_lab.words import visible
+
+SHORTEST_ID = 4
+"""A trial is told by at least so many digits of its id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What trials are ranked by, as it was asked for: a metric (None: the objective), its goal, the number of a run."""
+
+    metric: str | None = None
+    goal: Goal | None = None
+    by: By = LAST
+
+    def over(self, results: Results) -> Ranking:
+        """The ranking of these results. Raises UsageError for an unknown metric or goal."""
+        tag = self._tag(results)
+        goal = self._goal(results, tag) if tag is not None else "max"
+        ranked = rank(results.trials, tag, goal, self.by) if tag is not None else results.trials
+        return Ranking(results, tag, goal, self.by, tuple(ranked))
+
+    def _tag(self, results: Results) -> str | None:
+        if self.metric is not None:
+            return results.checked_metric(self.metric)
+        try:
+            return results.objective
+        except UsageError:
+            if results.tags:
+                raise
+            return None
+
+    def _goal(self, results: Results, tag: str) -> Goal:
+        try:
+            return self.goal or results.goal(tag)
+        except UsageError:
+            raise UsageError(f"whether more or less of {tag!r} is better is not declared; say --max or --min") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Trials in their order. `tag` is None where no metric was logged at all, and so none is ranked."""
+
+    results: Results
+    tag: str | None
+    goal: Goal
+    by: By
+    trials: tuple[TrialResult, ...]
+
+    def rank(self, place: int) -> int | None:
+        """The rank of the trial at a place (from 0); None for one that is only listed."""
+        trial = self.trials[place]
+        return place + 1 if self.tag is not None and is_ranked(trial, self.tag, self.by) else None
+
+    @property
+    def ranked(self) -> int:
+        """How many trials have a rank."""
+        return sum(self.rank(place) is not None for place in range(len(self.trials)))
+
+    def goal_of(self, tag: str) -> Goal | None:
+        """Which way a metric is better; None where nobody says."""
+        if tag == self.tag:
+            return self.goal
+        try:
+            return self.results.goal(tag)
+        except UsageError:
+            return None
+
+    def _how(self, tag: str) -> tuple[By, Goal]:
+        """How a metric's number is found: the last one where nobody says which is best."""
+        goal = self.goal_of(tag)
+        return (LAST if goal is None and self.by.rule == "best" else self.by), goal or "max"
+
+    def mean(self, trial: TrialResult, tag: str) -> float | None:
+        """The mean over the runs of a metric's number; None when one lacks the metric."""
+        if not all(tag in run.metrics for run in trial.runs):
+            return None
+        return trial.mean(tag, *self._how(tag))
+
+    def spread(self, trial: TrialResult, tag: str) -> float | None:
+        """The standard deviation over the runs; None for one run."""
+        return None if self.mean(trial, tag) is None else trial.spread(tag, *self._how(tag))
+
+
+def ranking_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--metric`, `--min`, `--max` and `--by`; the command gets them as `rule`."""
+
+    @click.option("--metric", help="The metric to rank by.  [default: the objective]")
+    @click.option("--max", "more", is_flag=True, help="More of the metric is better.")
+    @click.option("--min", "less", is_flag=True, help="Less of the metric is better.")
+    @click.option(
+        "--by",
+        default="last",
+        show_default=True,
+        metavar="RULE",
+        help="The number of a run that counts: last, best or mean-of-last-N.",
+    )
+    @functools.wraps(command)
+    def wrapped(metric: str | None, more: bool, less: bool, by: str, **others: Any) -> Any:
+        if more and less:
+            raise UsageError("--max and --min were both given; say one of them")
+        goal: Goal | None = "max" if more else "min" if less else None
+        return command(rule=Rule(metric, goal, By.of(by)), **others)
+
+    return wrapped
+
+
+FIELDS: dict[str, Callable[[TrialResult], Value]] = {
+    "trial": lambda trial: trial.name,
+    "run": lambda trial: trial.name,
+    "id": lambda trial: trial.id,
+    "sweep": lambda trial: trial.sweep,
+    "runs": lambda trial: len(trial.runs),
+    "seconds": lambda trial: trial.seconds,
+    "outcome": lambda trial: str(trial.outcome),
+    "reason": lambda trial: next((run.reason for run in trial.runs if run.reason), ""),
+}
+"""What every trial has, by the names that `--where` and `--columns` know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """What a name stands for: an "hparam", a "metric" or a "field"."""
+
+    kind: str
+    name: str
+
+    def of(self, trial: TrialResult, ranking: Ranking) -> Any:
+        """Its value for a trial; `MISSING` when the trial has none."""
+        if self.kind == "hparam":
+            return trial.hparams.get(self.name, MISSING)
+        if self.kind == "metric":
+            mean = ranking.mean(trial, self.name)
+            return MISSING if mean is None else mean
+        value = FIELDS[self.name](trial)
+        return MISSING if value is None else value
+
+
+class Names:
+    """The names that may be asked for in some results."""
+
+    def __init__(self, results: Results) -> None:
+        declared = [one for one in (results.declared, *results.sweeps.values()) if one]
+        self.hparams = [*dict.fromkeys(n for d in declared for n in d.hparams)]
+        self.hparams += sorted({n for run in results.runs for n in run.hparams} - {*self.hparams})
+        self._titles = {results.title(tag): tag for tag in results.tags}
+        self.metrics = [*dict.fromkeys([*(n for d in declared for n in d.metrics), *results.tags])]
+
+    def find(self, text: str, option: str) -> Name:
+        """What `text` stands for. Raises UsageError with the nearest names, or with the two that it may mean."""
+        kind, _, rest = text.partition(":")
+        name = rest if kind in ("hparam", "metric") else text
+        kinds = {"hparam": self.hparams, "metric": self.metrics}
+        found = [Name(k, n) for k, names in kinds.items() for n in names if text in (n, visible(n))]
+        if not found and name is not text:
+            found = [Name(kind, n) for n in kinds[kind] if name in (n, visible(n))]
+        if len({one.kind for one in found}) > 1:
+            raise UsageError(f"{option} names {text!r}, an hparam and a metric; say hparam:{text} or metric:{text}")
+        if found:
+            return found[0]
+        if text in FIELDS:
+            return Name("field", text)
+        if text in self._titles:
+            return Name("metric", self._titles[text])
+        known = [visible(name) for name in dict.fromkeys([*self.hparams, *self.metrics, *FIELDS])]
+        raise UsageError(f"{option} names {text!r}, which no trial has; {nearest(text, known)}")
+
+
+def comma_separated(texts: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The names in texts such as `a,b`; one that is itself a name, commas and all, is that name."""
+    split = ([text] if text in known else text.split(",") for text in texts)
+    return [name.strip() for names in split for name in names if name.strip()]
+
+
+def find_trial(ranking: Ranking, text: str, logdir: Path) -> TrialResult:
+    """The trial that a person means: by a run's name or path, a rank, `best`, or the beginning of the trial's id.
+
+    Raises UsageError when there is none, or more than one.
+    """
+    name = _below(logdir, text)
+    for found in (_named(ranking, name), _ranked(ranking, text), _identified(ranking, text), _ending(ranking, name)):
+        if len(found) > 1:
+            names = ", ".join(visible(trial.name) for trial in found[:4]) + ", ..." * (len(found) > 4)
+            raise UsageError(f"{text!r} may be any of {len(found)} trials ({names}); say more of it")
+        if found:
+            return found[0]
+    known = [visible(run.name) for run in ranking.results.runs]
+    said = nearest(text, known)
+    raise UsageError(f"no run or trial of {logdir} is {text!r}; {said} (or best, a rank such as '#1', a trial's id)")
+
+
+def find_run(trial: TrialResult, text: str, logdir: Path) -> RunResult | None:
+    """The run of a trial that a person named; None when it was told by something else."""
+    name = _below(logdir, text)
+    return next((run for run in trial.runs if name in (run.name, visible(run.name))), None)
+
+
+def _below(logdir: Path, text: str) -> str:
+    """The name of a run that is given by its path, as a shell completes it; other names as they are."""
+    plain = text.rstrip("/" + os.sep) or text
+    if os.path.isdir(plain):
+        relative = os.path.relpath(os.path.realpath(plain), os.path.realpath(logdir))
+        if not relative.startswith(os.pardir) and relative != os.curdir:
+            return Path(relative).as_posix()
+    return plain
+
+
+def _named(ranking: Ranking, name: str) -> list[TrialResult]:
+    trials = ranking.trials
+    return [trial for trial in trials if any(name in (run.name, visible(run.name)) for run in trial.runs)]
+
+
+def _ranked(ranking: Ranking, text: str) -> list[TrialResult]:
+    number = "1" if text == "best" else text.removeprefix("#")
+    if not re.fullmatch(r"\d{1,9}", number) or (text == number and _identified(ranking, text)):
+        return []
+    ranks = ranking.ranked
+    if text == "best" and not ranks:
+        raise UsageError("no trial completed, so none is best; name a run")
+    if not 1 <= int(number) <= ranks:
+        if text == number:
+            return []
+        raise UsageError(f"there is no rank {number}; the ranks are {f'1 to {ranks}' if ranks else 'none'}")
+    return [ranking.trials[int(number) - 1]]
+
+
+def _identified(ranking: Ranking, text: str) -> list[TrialResult]:
+    return [trial for trial in ranking.trials if len(text) >= SHORTEST_ID and trial.id.startswith(text)]
+
+
+def _ending(ranking: Ranking, name: str) -> list[TrialResult]:
+    return [trial for trial in ranking.trials if any(run.name.endswith(f"/{name}") for run in trial.runs)]

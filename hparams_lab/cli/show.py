@@ -1,0 +1,232 @@
+"""`hparams-lab show`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from hparams_lab.cli.again import Again, again, provenance_of
+from hparams_lab.cli.leaderboard import damage
+from hparams_lab.cli.log_tail import log_tail
+from hparams_lab.cli.ranking import Ranking, Rule, find_run, find_trial, ranking_options
+from hparams_lab.cli.table import GAP, Cell, Column, cut, echo, fitted, outcome_cell, ramp, terminal_width, width_of
+from hparams_lab.curve import Scalars
+from hparams_lab.events.logdir import read
+from hparams_lab.events.reader import OUTCOME_TAG
+from hparams_lab.paths import OUTPUT_LOG
+from hparams_lab.provenance import PROVENANCE_TAG
+from hparams_lab.results import RunResult, TrialResult
+from hparams_lab.values import Value
+from hparams_lab.words import dump, mean_in_words, run_as_json, sparkline, time_taken, visible
+
+LOG_LINES = 10
+TRACEBACK_LINES = 40
+WIDEST_CURVE, NARROWEST_CURVE = 40, 8
+
+
+@click.command(short_help="Show everything of one trial.")
+@click.argument("logdir", type=click.Path(path_type=Path))
+@click.argument("name", metavar="RUN")
+@ranking_options
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+def command(logdir: Path, name: str, rule: Rule, as_json: bool) -> None:
+    """Show everything of one trial of LOGDIR: values, runs, curves, how it ended, and how to run it again.
+
+    RUN is a run's name or path, a rank such as '#1', `best`, or the first digits of a trial's id.
+
+    \b
+    Examples:
+      hparams-lab show logs/digits best
+      hparams-lab show logs/digits run-0003
+      hparams-lab show logs/digits '#2' --metric loss --by best
+      hparams-lab show logs/digits best --json
+    """
+    ranking = rule.over(read(logdir, thin=rule.by.thin))
+    trial = find_trial(ranking, name, logdir)
+    named = find_run(trial, name, logdir)
+    whole = with_curves(logdir, trial)
+    rank = ranking.rank(ranking.trials.index(trial))
+    shown = Shown(ranking, whole, rank, named, logdir, again(logdir, trial, ranking.results))
+    for line in [dump(shown.as_json())] if as_json else shown.lines(terminal_width()):
+        echo(line)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A trial with the points of its runs; `named` is the run that was asked for, None for the whole trial."""
+
+    ranking: Ranking
+    trial: TrialResult
+    rank: int | None
+    named: RunResult | None
+    logdir: Path
+    again: Again
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything as plain JSON."""
+        return {
+            "trial": self.trial.id,
+            "rank": self.rank,
+            "sweep": self.trial.sweep,
+            "outcome": str(self.trial.outcome),
+            "hparams": dict(self.trial.hparams),
+            "metrics": self.trial.metrics,
+            "spread": {tag: self.trial.spread(tag) for tag in self.trial.metrics},
+            "seconds": self.trial.seconds,
+            "runs": [_run_as_json(run) for run in self.trial.runs],
+            "again": {"command": self.again.command, "note": self.again.note},
+        }
+
+    def lines(self, width: int) -> Iterator[str]:
+        """Everything in lines for a person."""
+        yield self._head()
+        yield from _titled("hparams", _pairs({name: _exact(value) for name, value in self.trial.hparams.items()}))
+        if len(self.trial.runs) > 1:
+            yield from _titled(f"metrics, mean ± standard deviation of {len(self.trial.runs)} runs", self._means())
+        for run in self.trial.runs:
+            if self.named is None or run.name == self.named.name:
+                yield from self._run_lines(run, width)
+        others = [run.name for run in self.trial.runs if self.named is not None and run.name != self.named.name]
+        if others:
+            yield from ["", click.style(visible(f"other runs of the trial: {', '.join(others)}"), dim=True)]
+        yield from _titled("provenance", _pairs(provenance_of(self.trial.runs[0])))
+        yield from _titled(f"run again ({self.again.note})", [visible(self.again.command or "-")])
+        yield from damage(self.ranking.results, self.logdir)
+
+    def _head(self) -> str:
+        trial, tag = self.trial, self.ranking.tag
+        name = click.style(visible(self.named.name if self.named else trial.name), bold=True)
+        ranked = self.ranking.ranked
+        place = f"rank {self.rank} of {ranked} by {visible(tag)}" if self.rank else "not ranked"
+        return f"{name}  {outcome_cell(trial.outcome)}  {place}  trial {visible(trial.id)}"
+
+    def _means(self) -> Iterator[str]:
+        means = {tag: mean_in_words(mean, self.trial.spread(tag)) for tag, mean in self.trial.metrics.items()}
+        return _pairs(means)
+
+    def _run_lines(self, run: RunResult, width: int) -> Iterator[str]:
+        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.started))
+        facts = f"{outcome_cell(run.outcome)}  {time_taken(run.seconds)}  since {started}  {visible(run.dir)}"
+        yield from _titled(visible(run.name), [facts])
+        yield from (f"  {line}" for line in self._curves(run, width - 2))
+        if run.reason:
+            yield from ["", f"  {click.style(visible(run.reason), fg='red')}"]
+        trace = traceback_of(run)
+        yield from _long(trace.splitlines(), TRACEBACK_LINES)
+        tail = log_tail(run.dir, LOG_LINES, without=trace)
+        if tail:
+            yield from ["", click.style(f"  the end of {OUTPUT_LOG}:", dim=True), *(f"    {line}" for line in tail)]
+        for tag, text in run.texts.items():
+            if tag not in (OUTCOME_TAG, PROVENANCE_TAG):
+                yield f"  {click.style(visible(tag), dim=True)}  {visible(cut(text, 200))}"
+
+    def _curves(self, run: RunResult, width: int) -> tuple[str, ...]:
+        tags = sorted(run.columns, key=lambda tag: tag != self.ranking.tag)
+        curves = {tag: run.scalars(tag) for tag in tags if len(run.scalars(tag).values)}
+        if not curves:
+            return ("no metric was logged",)
+        numbers = [Curve.of(points) for points in curves.values()]
+        columns = [
+            Column("metric", [Cell(tag, bold=tag == self.ranking.tag) for tag in curves]),
+            Column("points", [str(curve.points) for curve in numbers], expendable=3, right=True),
+            Column("first", [f"{curve.first:.4g}" for curve in numbers], expendable=4, right=True),
+            Column("last", [f"{curve.last:.4g}" for curve in numbers], right=True),
+            Column("min (step)", [curve.at(curve.low) for curve in numbers], expendable=1, right=True),
+            Column("max (step)", [curve.at(curve.high) for curve in numbers], expendable=1, right=True),
+        ]
+        room = width - sum(column.width + GAP for column in columns)
+        spark = max(NARROWEST_CURVE, min(WIDEST_CURVE, room))
+        lines = [sparkline(points.values, spark, ramp()) for points in curves.values()]
+        table, _ = fitted([columns[0], Column("curve", lines, expendable=2), *columns[1:]], width)
+        return table.lines
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A curve in numbers: how many points, the first and last, and the lowest and highest finite ones with steps."""
+
+    points: int
+    first: float
+    last: float
+    low: tuple[float, int] | None
+    high: tuple[float, int] | None
+
+    @classmethod
+    def of(cls, points: Scalars) -> Curve:
+        """The numbers of at least one point."""
+        values, steps = points.values, points.steps
+        finite = np.flatnonzero(np.isfinite(values))
+        ends = [finite[values[finite].argmin()], finite[values[finite].argmax()]] if len(finite) else []
+        low, high = [(float(values[end]), int(steps[end])) for end in ends] or (None, None)
+        return cls(len(values), float(values[0]), float(values[-1]), low, high)
+
+    def at(self, end: tuple[float, int] | None) -> str:
+        """The lowest or highest in words."""
+        return "-" if end is None else f"{end[0]:.4g} ({end[1]})"
+
+    def as_json(self) -> dict[str, Any]:
+        """The numbers by name."""
+        low, high = self.low or (None, None), self.high or (None, None)
+        ends = {"min": low[0], "min_step": low[1], "max": high[0], "max_step": high[1]}
+        return {"points": self.points, "first": self.first, "last": self.last, **ends}
+
+
+def _run_as_json(run: RunResult) -> dict[str, Any]:
+    return {
+        **run_as_json(run),
+        "dir": str(run.dir),
+        "started": run.started,
+        "ended": run.ended,
+        "curves": {tag: Curve.of(points).as_json() for tag, points in run.columns.items() if len(points.steps)},
+        "traceback": traceback_of(run) or None,
+        "log": log_tail(run.dir, LOG_LINES),
+        "provenance": provenance_of(run),
+    }
+
+
+def traceback_of(run: RunResult) -> str:
+    """The traceback of a run that failed; empty without one."""
+    return run.texts.get(OUTCOME_TAG, "").partition("\n\n```\n")[2].rpartition("\n```")[0].strip()
+
+
+def with_curves(logdir: Path, trial: TrialResult) -> TrialResult:
+    """The trial with all points of its runs, which are read again by themselves."""
+    runs = []
+    for run in trial.runs:
+        found = next((one for one in read(run.dir).runs if one.dir.resolve() == run.dir.resolve()), run)
+        if found.columns.keys() != run.columns.keys():  # its points lie elsewhere too, as PyTorch puts them
+            found = next((one for one in read(logdir).runs if one.name == run.name), run)
+        runs.append(replace(run, columns=found.columns))
+    return replace(trial, runs=tuple(runs))
+
+
+def _titled(title: str, lines: Iterable[str]) -> Iterator[str]:
+    """A title and the lines below it, unless there is none."""
+    found = [f"  {line}" for line in lines]
+    if found:
+        yield from ["", click.style(title, bold=True), *found]
+
+
+def _pairs(found: Mapping[str, str]) -> Iterator[str]:
+    """Names and what they are, in two columns."""
+    longest = max((width_of(visible(name)) for name in found), default=0)
+    for name, text in found.items():
+        yield f"{visible(name)}{' ' * (longest - width_of(visible(name)))}  {visible(text)}"
+
+
+def _long(lines: Sequence[str], most: int) -> Iterator[str]:
+    """The end of a text, and how much of it was left out."""
+    if len(lines) > most:
+        yield click.style(f"    ... {len(lines) - most} lines more, with --json", dim=True)
+    yield from (f"    {visible(line)}" for line in lines[-most:])
+
+
+def _exact(value: Value) -> str:
+    """A value with all its digits."""
+    return repr(value) if isinstance(value, float) else str(value)

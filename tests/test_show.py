@@ -1,0 +1,241 @@
+"""`hparams-lab show`: how a trial is named, all that is shown of it, and the command that runs it again."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+import hparams_lab as lab
+from hparams_lab.cli.log_tail import log_tail
+from hparams_lab.cli.main import main
+
+DOMAIN = """
+import hparams_lab as lab
+EXPERIMENT = lab.Experiment(
+    [lab.HParam("lr", lab.RealInterval(1e-4, 1e-1, scale="log")), lab.HParam("depth", lab.Discrete([None, 2])),
+     lab.HParam("opt", lab.Discrete(["adam", "s g,d", "it's"])), lab.HParam("fast", lab.Discrete([True, False])),
+     lab.HParam("momentum", lab.RealInterval(0.0, 1.0), active_when={"opt": "s g,d"})],
+    [lab.Metric("accuracy"), lab.Metric("loss")])
+def train(run):
+    lr = run.hparams["lr"]
+    for step in range(1, 11):
+        run.log({"loss": lr / step, "accuracy": 1 - lr / step}, step=step)
+    print("trained")
+    if run.hparams["opt"] == "it's":
+        raise ValueError("broken\\x1b[2J")
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A directory with a domain, and its sweep in logs/tuning."""
+    home = tmp_path_factory.mktemp("show")
+    (home / "tuning.py").write_text(DOMAIN)
+    options = ["--strategy", "random", "--trials", "20", "--seed", "7", "--workers", "2"]
+    command = [sys.executable, "-m", "hparams_lab", "run", "./tuning.py", *options]
+    assert subprocess.run(command, cwd=home, capture_output=True).returncode == 1  # some runs fail
+    return home
+
+
+@pytest.fixture
+def logs(home, monkeypatch):
+    monkeypatch.chdir(home)
+    return home / "logs/tuning"
+
+
+@pytest.fixture
+def show(capsys):
+    """`show(logdir, RUN, ...)` is the lines that it prints; with `refused=True` its one line of error."""
+
+    def call(*arguments, refused=False):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit:
+            main(["show", *map(str, arguments)])
+        said, errors = capsys.readouterr()
+        assert (exit.value.code, bool(errors)) == (2 * refused, refused), errors
+        if refused:
+            assert (said, errors.count("\n")) == ("", 1)
+            return errors.removeprefix("error: ").rstrip("\n")
+        return said.splitlines()
+
+    return call
+
+
+def found(show, *arguments):
+    (line,) = show(*arguments, "--json")
+    return json.loads(line, parse_constant=pytest.fail)
+
+
+def failed(logs):
+    return next(run for run in lab.read(logs).runs if run.outcome == "failed")
+
+
+def test_a_trial_by_rank_name_path_and_id(show, logs):
+    ranked = [trial for trial in lab.read(logs).top() if trial.outcome == "completed"]
+    assert found(show, logs, "best")["trial"] == ranked[0].id
+    assert found(show, logs, "#2")["trial"] == found(show, logs, "2")["trial"] == ranked[1].id
+    assert found(show, logs, ranked[2].id[:6])["trial"] == found(show, logs, ranked[2].id)["trial"] == ranked[2].id
+    for name in ("run-0003", "run-0003/", logs / "run-0003", "logs/tuning/run-0003"):
+        assert found(show, logs, name)["runs"][0]["run"] == "run-0003"
+    worst = found(show, logs, "#1", "--metric", "loss", "--max")
+    assert worst["metrics"]["loss"] == max(trial.metrics["loss"] for trial in ranked)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("run-003", "no run or trial of logs/tuning is 'run-003'; did you mean run-00"),
+        ("#99", "there is no rank 99; the ranks are 1 to "),
+        ("#0", "there is no rank 0; the ranks are 1 to "),
+        ("bset", "no run or trial of logs/tuning is 'bset'; there are run-0000, "),
+    ],
+)
+def test_what_is_refused(show, logs, name, message):
+    assert show("logs/tuning", name, refused=True).startswith(message)
+
+
+def test_nothing_is_best_where_nothing_completed(show, tmp_path):
+    run = lab.start_run(tmp_path, hparams={"x": 1}, provenance=False)
+    run.log({"loss": 1.0}, step=1)
+    run.finish(outcome="failed")
+    assert show(tmp_path, "best", refused=True) == "no trial completed, so none is best; name a run"
+    assert show(tmp_path, "#1", refused=True) == "there is no rank 1; the ranks are none"
+
+
+def test_all_of_a_trial(show, logs):
+    trial = lab.read(logs).best()
+    lines = show(logs, "best")
+    completed = sum(one.outcome == "completed" for one in lab.read(logs).trials)
+    assert lines[0] == f"{trial.name}  completed  rank 1 of {completed} by accuracy  trial {trial.id}"
+    rows = [line.split() for line in lines]
+    assert ["lr", repr(trial.hparams["lr"])] in rows
+    assert ["opt", *trial.hparams["opt"].split()] in rows
+    loss, accuracy = (trial.metrics[tag] for tag in ("loss", "accuracy"))
+    first = loss * 10
+    assert [
+        "loss",
+        "█▄▃▂▂▂▁▁▁▁",
+        "10",
+        f"{first:.4g}",
+        f"{loss:.4g}",
+        f"{loss:.4g}",
+        "(10)",
+        f"{first:.4g}",
+        "(1)",
+    ] in rows
+    assert next(row for row in rows if row[:1] == ["accuracy"])[4] == f"{accuracy:.4g}"
+    assert "  the end of output.log:" in lines
+    assert "    trained" in lines
+    assert any(row[:2] == ["git", "commit"] for row in rows)
+
+
+def test_a_failure(show, logs):
+    run = failed(logs)
+    lines = show(logs, run.name)
+    assert lines[0].startswith(f"{run.name}  failed  not ranked  trial {run.trial_id}")
+    assert r"  ValueError: broken\x1b[2J" in lines
+    assert "    Traceback (most recent call last):" in lines
+    assert sum("Traceback" in line for line in lines) == 1  # the log's copy of it is left out
+    assert lines[lines.index("  the end of output.log:") + 1] == "    trained"
+    assert all(line.isprintable() for line in lines)
+    (one,) = found(show, logs, run.name)["runs"]
+    assert one["traceback"].endswith("ValueError: broken\x1b[2J")
+    assert one["reason"] == "ValueError: broken\x1b[2J"
+    assert one["log"][-1] == "ValueError: broken"
+
+
+def test_as_json(show, logs):
+    one = found(show, logs, "best")
+    curve = one["runs"][0]["curves"]["loss"]
+    assert (one["rank"], one["outcome"], one["sweep"], one["spread"]["loss"]) == (1, "completed", "", None)
+    assert (curve["points"], curve["min_step"], curve["max_step"]) == (10, 10, 1)
+    assert curve["first"] == curve["max"] == pytest.approx(one["hparams"]["lr"])
+    assert one["runs"][0]["provenance"]["hparams-lab"] == lab.__version__
+
+
+def test_again_trains_the_same_trial(show, logs):
+    """Every command is run: the same id, the same numbers, in a directory of its own."""
+    trials = [trial for trial in lab.read(logs).trials if trial.hparams["depth"] is not None]
+    assert {(trial.hparams["opt"], "momentum" in trial.hparams) for trial in trials} == {
+        ("adam", False), ("s g,d", True), ("it's", False),
+    }  # fmt: skip
+    for trial in trials:
+        command = shlex.split(found(show, logs, trial.name)["again"]["command"])
+        assert command[:3] == ["hparams-lab", "run", "./tuning.py"]
+        assert command[-4:] == ["--seed", "7", "--logdir", f"{logs}-{trial.name}"]
+        with pytest.raises(SystemExit):
+            main([*command[1:], "--executor", "inline"])
+        (again,) = lab.read(command[-1]).trials
+        assert (again.id, dict(again.hparams), again.metrics) == (trial.id, dict(trial.hparams), trial.metrics)
+
+
+def test_again_of_what_set_cannot_say(show, logs):
+    trial = next(trial for trial in lab.read(logs).trials if trial.hparams["depth"] is None)
+    again = found(show, logs, trial.name)["again"]
+    assert again["command"] is None
+    assert again["note"].startswith("not possible: --set depth=None: ")
+
+
+def test_again_where_it_cannot_be_told(show, tmp_path):
+    space = lab.Experiment([lab.HParam("x", lab.Discrete([1, 2]))], [lab.Metric("loss")])
+    lab.run_sweep(space, lambda run: {"loss": 1.0}, logdir=tmp_path / "sweep", executor="inline")
+    again = found(show, tmp_path / "sweep", "best")["again"]
+    assert "pytest" in again["command"]
+    assert again["note"].startswith("the program that made the sweep, all of it")
+    with lab.start_run(tmp_path / "bare", hparams={"x": 1}, provenance=False) as run:
+        run.log({"loss": 1.0}, step=1)
+    again = found(show, tmp_path / "bare", "best")["again"]
+    assert again == {"command": None, "note": "not known: the run has no record of the command that started it"}
+    with lab.start_run(tmp_path / "script", hparams={"x": 1}) as run:
+        run.log({"loss": 1.0}, step=1)
+    assert found(show, tmp_path / "script", "best")["again"]["note"].startswith("the program that logged the run")
+
+
+def test_runs_of_a_trial(show, tmp_path):
+    for repeat in range(3):
+        with lab.start_run(tmp_path, hparams={"lr": 0.1}, name=f"repeat-{repeat}", provenance=False) as run:
+            run.log({"loss": repeat / 100}, step=1)
+    lines = show(tmp_path, "best")
+    assert "metrics, mean ± standard deviation of 3 runs" in lines
+    assert "  loss  0.01 ±0.01" in lines
+    assert [line for line in lines if line.startswith("repeat-")][1:] == ["repeat-0", "repeat-1", "repeat-2"]
+    lines = show(tmp_path, "repeat-1")
+    assert lines[0].startswith("repeat-1  completed  rank 1 of 1 by loss")
+    assert "other runs of the trial: repeat-0, repeat-2" in lines
+    assert len(found(show, tmp_path, "repeat-1")["runs"]) == 3
+
+
+def test_several_sweeps(show, tmp_path):
+    space = lab.Experiment([lab.HParam("x", lab.Discrete([1, 2]))], [lab.Metric("loss")])
+    for name in "ab":
+        lab.run_sweep(space, lambda run: {"loss": 1.0}, logdir=tmp_path / name, executor="inline")
+    said = show(tmp_path, "run-0001", refused=True)
+    assert said == "'run-0001' may be any of 2 trials (a/run-0001, b/run-0001); say more of it"
+    assert found(show, tmp_path, "b/run-0001")["sweep"] == "b"
+
+
+def test_an_ascii_terminal_gets_ascii(logs, home):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "80"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "hparams_lab", "show", logs, "best"], env=environment, capture_output=True, check=True
+    )
+    curve = next(line.split()[1] for line in ran.stdout.decode("ascii").splitlines() if line.startswith("  loss "))
+    assert curve == "^.._____"
+    table = [line for line in ran.stdout.decode().splitlines() if line.startswith(("  metric ", "  loss "))]
+    assert max(map(len, table)) <= 80
+
+
+def test_the_end_of_a_log(tmp_path):
+    log = tmp_path / "output.log"
+    assert log_tail(tmp_path, 3) == []
+    log.write_bytes(b"x" * 100_000 + b"\nepoch 1\repoch 2\r\n\x1b[32mgreen\x1b[0m\tdone \xff\x07\n\n\n")
+    assert log_tail(tmp_path, 2) == ["epoch 2", "green    done \ufffd\\x07"]
+    log.unlink()
+    log.symlink_to("/etc/passwd")
+    assert log_tail(tmp_path, 3) == []
+    log.unlink()
+    os.mkfifo(log)
+    assert log_tail(tmp_path, 3) == []
