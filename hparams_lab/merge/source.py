@@ -1,0 +1,114 @@
+"""A log directory that is merged: its runs with their values as they are stored, and what it declares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from tensorboard.plugins.hparams.plugin_data_pb2 import SessionStartInfo
+
+from hparams_lab.events import summaries
+from hparams_lab.events.declaration import ExperimentMessage
+from hparams_lab.events.event_file import read_events
+from hparams_lab.events.logdir import load_sweep
+from hparams_lab.events.owned import Owned
+from hparams_lab.events.record import frame, read_records
+from hparams_lab.events.tree import Folder, walk
+from hparams_lab.paths import LogDirPaths
+from hparams_lab.results import RunResult
+from hparams_lab.values import Value
+
+Key: TypeAlias = tuple[str, str]
+"""The label of a run's source and its name there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A run: where it is, its name below its source ("" for the source itself), its values as they are stored.
+
+    `group` is the trial that it says it is of: empty where it does not; `has_session` tells whether it says anything.
+    """
+
+    key: Key
+    run: RunResult
+    folders: tuple[Folder, ...]
+    values: Mapping[str, Value]
+    group: str
+    has_session: bool
+
+    @classmethod
+    def of(cls, found: Owned, name: str, label: str) -> Member:
+        """The run of these directories."""
+        start = _session_start(found.folders[0])
+        values = {} if start is None else {key: summaries.plain_value(each) for key, each in start.hparams.items()}
+        group = "" if start is None else start.group_name
+        return cls((label, name), found.run, found.folders, dict(sorted(values.items())), group, start is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A directory: its runs, the Experiment messages in it, and what its `sweep.json` files declare."""
+
+    root: Path
+    label: str
+    members: tuple[Member, ...]
+    messages: tuple[ExperimentMessage, ...]
+    declared: tuple[Mapping[str, Any], ...]
+    prefix: str = ""
+
+    def with_prefix(self, prefix: str) -> Source:
+        """The same, its runs called otherwise."""
+        return replace(self, prefix=prefix)
+
+    def new_name(self, name: str) -> str:
+        """What a directory of it will be called; the directory itself as its label."""
+        return f"{self.prefix}{name}" if name else self.label
+
+    @property
+    def is_part_of_a_run(self) -> bool:
+        """Whether event files in it belong to a run with other directories."""
+        return any(
+            len(member.folders) > 1 and "" in {folder.name for folder in member.folders} for member in self.members
+        )
+
+    @property
+    def tops(self) -> set[str]:
+        """The names in the merged directory that its runs take."""
+        names = (folder.name for member in self.members for folder in member.folders)
+        return {self.new_name(name).split("/")[0] for name in names}
+
+
+def described(root: Path, label: str, sweeps: Sequence[str], members: Sequence[Member]) -> Source:
+    """A source with what is declared in it."""
+    stored = (load_sweep(LogDirPaths(root / sweep)) for sweep in sweeps)
+    declared = tuple(each["experiment"] for each in stored if each and isinstance(each.get("experiment"), dict))
+    return Source(root, label, tuple(members), tuple(_messages(root)), declared)
+
+
+def _messages(root: Path) -> Iterator[ExperimentMessage]:
+    for folder in walk(str(root)).folders:
+        for file in sorted(folder.files):
+            found = _plugin_data(Path(folder.path, file), summaries.EXPERIMENT_TAG)
+            yield from (data.experiment for data in found if data.HasField("experiment"))
+
+
+def _session_start(folder: Folder) -> SessionStartInfo | None:
+    """The session start that counts: the first."""
+    for file in sorted(folder.files):
+        for data in _plugin_data(Path(folder.path, file), summaries.SESSION_START_TAG):
+            if data.HasField("session_start_info"):
+                return data.session_start_info
+    return None
+
+
+def _plugin_data(file: Path, tag: str) -> Iterator[Any]:
+    """What a file holds for the HParams plugin under a tag; only the records with the tag in them are looked into."""
+    data = file.read_bytes()
+    if tag.encode() not in data:
+        return
+    for _, payload in read_records(data):
+        if tag.encode() in payload:
+            for event in read_events(frame(payload)):
+                yield from filter(None, map(summaries.plugin_data, event.summary.value))
