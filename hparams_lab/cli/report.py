@@ -1,0 +1,86 @@
+"""`hparams-lab report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hparams_lab.errors import MissingExtraError
+
+
+@click.command(short_help="Write a report as one HTML file.")
+@click.argument("logdir", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The file."
+)
+@click.option("--metric", help="The metric to rank by.  [default: the objective]")
+@click.option("--max", "goal", flag_value="max", help="More of the metric is better.")
+@click.option("--min", "goal", flag_value="min", help="Less of the metric is better.")
+@click.option(
+    "--by", default="last", show_default=True, help="Which number of a run counts: last, best, mean-of-last-N."
+)
+@click.option(
+    "--png", type=click.Path(path_type=Path), metavar="DIR", help="Write each plot as a picture into DIR too."
+)
+@click.option("--predictions", is_flag=True, help="Show the best model's predictions; runs the domain's code.")
+@click.option("--force", is_flag=True, help="Replace what exists.")
+@click.option("--open", "opened", is_flag=True, help="Open the report in the browser.")
+def command(
+    logdir: Path,
+    output: Path,
+    metric: str | None,
+    goal: Any,
+    by: str,
+    png: Path | None,
+    predictions: bool,
+    force: bool,
+    opened: bool,
+) -> None:
+    """Write what LOGDIR tells as one HTML page.
+
+    It opens offline and on a phone: the best trial and how sure that is, what mattered, plots of how the trials
+    compare, learning curves, failures by their cause, and a table of the trials.
+
+    \b
+    Examples:
+      hparams-lab report logs/digits
+      hparams-lab report logs/digits -o digits.html --metric hploss --min --open
+      hparams-lab report logs/digits --png plots --force
+      hparams-lab report logs/digits --predictions
+    """
+    import webbrowser
+
+    from hparams_lab.events.logdir import read
+    from hparams_lab.export import appearing, check_target
+    from hparams_lab.report.pictures import check_pictures, draw_pictures, write_pictures
+    from hparams_lab.report.predictions import predictions_section
+    from hparams_lab.report.sections import report
+    from hparams_lab.report.study import Study, said_with
+
+    plotly_js = _plotly_js()
+    check_target(output, force)
+    study = Study.of(read(logdir), logdir.resolve().name or str(logdir), metric, goal, by)
+    made = report(study, predictions_section(study, logdir, predictions))
+    if png:
+        check_pictures(png, made.plots, force)
+    pictures = draw_pictures(made.plots) if png else {}
+    with appearing(output, force) as file:
+        file.write(made.html(plotly_js).encode())
+    click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {said_with(len(study.points), 'trial')}")
+    if png:
+        write_pictures(png, pictures)
+        click.echo(f"{png}: {said_with(len(pictures), 'picture')}")
+    if opened:
+        webbrowser.open(output.resolve().as_uri())
+
+
+def _plotly_js() -> str:
+    """The source of plotly.js, which its Python package carries."""
+    import importlib.resources
+
+    try:
+        return (importlib.resources.files("plotly") / "package_data/plotly.min.js").read_text(encoding="utf-8")
+    except ModuleNotFoundError:
+        raise MissingExtraError.of("plotly, which draws the plots,", "report") from None

@@ -1,0 +1,144 @@
+"""`Study`: the trials of a log directory in order and by rank, which all parts of a report look at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from hparams_lab.curve import By
+from hparams_lab.results import Results, TrialResult, is_ranked
+from hparams_lab.scalar import Goal
+from hparams_lab.values import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A trial among the others: its place in time (from 1), its rank (from 1; None without), its number (or NaN)."""
+
+    trial: TrialResult
+    place: int
+    rank: int | None
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What a report is about.
+
+    `tag` is the metric that ranks; None when no run logged any. `points` are all trials by time, `ranked` those that
+    have a rank, best first; `varying` are the hparams that vary and `same` the others.
+    """
+
+    name: str
+    results: Results
+    tag: str | None
+    goal: Goal
+    by: By
+    points: tuple[Point, ...]
+    ranked: tuple[Point, ...]
+    varying: tuple[str, ...]
+    same: Mapping[str, Value]
+
+    @classmethod
+    def of(
+        cls, results: Results, name: str, metric: str | None = None, goal: Goal | None = None, by: str | By = "last"
+    ) -> Study:
+        """The study of what was read. Raises UsageError for a metric or rule that cannot be, as `Results.top` does."""
+        by = By.of(by)
+        tag = results.checked_metric(metric) if metric else _objective(results)
+        goal = goal or (results.goal(tag) if tag else "max")
+        points = _points(results.trials, tag, goal, by)
+        ranked = sorted((p for p in points if p.rank is not None), key=lambda point: point.rank or 0)
+        varying, same = _varying([point.trial for point in points])
+        return cls(name, results, tag, goal, by, tuple(points), tuple(ranked), tuple(varying), same)
+
+    @property
+    def title(self) -> str:
+        """What the metric is called."""
+        return self.results.title(self.tag) if self.tag else "the objective"
+
+    @property
+    def best(self) -> Point | None:
+        """The best trial; None without one."""
+        return self.ranked[0] if self.ranked else None
+
+    def spread(self, point: Point) -> float | None:
+        """The standard deviation over a trial's runs; None for a single run."""
+        return point.trial.spread(self.tag, self.by, self.goal) if self.tag else None
+
+    def domain(self, name: str) -> Mapping[str, Any]:
+        """The declared domain of an hparam, as `Experiment.to_json` has it; empty without."""
+        declared = (self.results.declared, *self.results.sweeps.values())
+        domains = (each.hparams.get(name, {}).get("domain") for each in declared if each)
+        return next((domain for domain in domains if domain), {})
+
+    def asked_domain(self, name: str) -> Mapping[str, Any]:
+        """The same where a person declared it; of runs on their own it is only what was tried."""
+        declared = (each for each in (self.results.declared, *self.results.sweeps.values()) if each and each.objective)
+        return next((each.hparams[name].get("domain") or {} for each in declared if name in each.hparams), {})
+
+    def is_better(self, one: float, other: float) -> bool:
+        """Whether a number of the metric is better than another."""
+        return one > other if self.goal == "max" else one < other
+
+
+def _objective(results: Results) -> str | None:
+    """The objective; None where no run logged anything that could be one."""
+    declared = bool(results.declared and results.declared.objective)
+    return results.objective if declared or results.tags else None
+
+
+def _points(trials: Sequence[TrialResult], tag: str | None, goal: Goal, by: By) -> list[Point]:
+    """The trials in the order of their start, each with its rank. Ties keep the order in which they were read."""
+    values = [trial.mean(tag, by, goal) if tag else math.nan for trial in trials]
+    places = [n for n, trial in enumerate(trials) if tag and is_ranked(trial, tag, by) and math.isfinite(values[n])]
+    sign = -1.0 if goal == "max" else 1.0
+    ranks = {n: rank for rank, n in enumerate(sorted(places, key=lambda n: sign * values[n]), 1)}
+    in_time = sorted(range(len(trials)), key=lambda n: min(run.started for run in trials[n].runs))
+    return [Point(trials[n], place, ranks.get(n), values[n]) for place, n in enumerate(in_time, 1)]
+
+
+def _varying(trials: Sequence[TrialResult]) -> tuple[list[str], dict[str, Value]]:
+    """The hparams that vary over the trials or that some lack, and the others with their value."""
+    names = dict.fromkeys(name for trial in trials for name in trial.hparams)
+    same: dict[str, Value] = {}
+    for name in names:
+        first = trials[0].hparams.get(name)
+        if len(trials) > 1 and all(name in t.hparams and _equal(t.hparams[name], first) for t in trials):
+            same[name] = first
+    return [name for name in names if name not in same], same
+
+
+def _equal(one: Value, other: Value) -> bool:
+    return isinstance(one, bool) is isinstance(other, bool) and one == other
+
+
+Ranked = TypeVar("Ranked")
+
+
+def spaced(found: Sequence[Ranked], most: int) -> list[Ranked]:
+    """At most so many of what is ranked: the best as a quarter of them, and of the rest every n-th."""
+    if len(found) <= most:
+        return list(found)
+    first = most // 4
+    rest, count = found[first:], most - first
+    return [*found[:first], *(rest[n * len(rest) // count] for n in range(count))]
+
+
+def shade(rank: int, count: int) -> float:
+    """A rank as a number from 1 (the best) to 0 (the worst)."""
+    return 1.0 - (rank - 1) / max(count - 1, 1)
+
+
+def said_with(count: int, what: str) -> str:
+    """A count with its noun: 1 trial, 2 trials."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Names in a row, the last ones counted only."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
