@@ -59,6 +59,20 @@ def test_logging_blocks_run(text, home):
     assert results.runs[0].metrics
 
 
+READING = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "docs/reading.md").read_text(encoding="utf-8"), re.M | re.S)
+
+
+def test_reading_blocks_run_in_order(tmp_path):
+    for language, text in READING:
+        if language == "python":
+            done = run([sys.executable, "-W", "error::UserWarning", "-c", text], tmp_path)
+            assert done.returncode == 0, done.stderr
+        for line in text.splitlines() if language == "bash" else ():
+            assert_line_runs(line, tmp_path)
+    assert (tmp_path / "hill.html").stat().st_size > 1e6
+    assert len(lab.read(tmp_path / "logs/both").runs) == 40
+
+
 @pytest.mark.parametrize("text", [text for text in PYTHON if text is not MODEL])
 def test_python_blocks_run(text, home):
     done = run([sys.executable, "-W", "error::UserWarning", "-c", text], home)
@@ -68,13 +82,16 @@ def test_python_blocks_run(text, home):
 
 def test_shell_blocks_run_in_order(home):
     for line in SHELL:
-        if line.startswith("scripts/"):
-            continue
-        if " board " in line:
-            assert "#hparams" in board_until_it_listens([*shlex.split(line), "--port", "0"], home)
-            continue
-        done = run(shlex.split(line), home)
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        if not line.startswith("scripts/"):
+            assert_line_runs(line, home)
+
+
+def assert_line_runs(line, cwd):
+    if " board " in line:
+        assert "#hparams" in board_until_it_listens([*shlex.split(line), "--port", "0"], cwd)
+        return
+    done = run(shlex.split(line), cwd)
+    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
 
 
 def board_until_it_listens(command, cwd):
