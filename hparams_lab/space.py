@@ -62,7 +62,7 @@ class Discrete(SameByRepr, summary_v2.Discrete):
         except HParamValueError as error:
             raise DeclarationError(f"Discrete: {error}") from None
         some = [value for value in plain if value is not None]
-        if not some:
+        if not plain or (not some and dtype is None):
             raise DeclarationError(f"Discrete({plain!r}) has no value to choose; give at least one that is not None")
         dtype = dtype or _common_type(some)
         if dtype not in (bool, int, float, str):
