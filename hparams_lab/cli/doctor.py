@@ -1,0 +1,124 @@
+"""`hparams-lab doctor`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from hparams_lab.doctor.ailment import Ailment, Diagnosis, Severity
+from hparams_lab.doctor.examine import diagnosis_of, examine
+from hparams_lab.doctor.repair import Repaired, repair_in_place, repair_into
+from hparams_lab.doctor.tree import Tree
+from hparams_lab.errors import UsageError
+from hparams_lab.words import dump
+
+FILES_SHOWN = 3
+
+
+@click.command(short_help="Tell what is wrong with a log directory, and mend it.")
+@click.argument("logdir", type=click.Path(path_type=Path))
+@click.option("--repair", is_flag=True, help="Mend what can be mended: with --output or --in-place.")
+@click.option("--output", type=click.Path(path_type=Path), help="Mend a copy in this directory, which is made.")
+@click.option("--in-place", is_flag=True, help="Mend LOGDIR itself; the files as they were go beside it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
+def command(logdir: Path, repair: bool, output: Path | None, in_place: bool, as_json: bool) -> None:
+    """Tell what is wrong with LOGDIR, what TensorBoard shows because of it, and how it is mended.
+
+    Nothing is changed unless --repair says so. The exit code is 1 when there is an error, 0 when there is none; after
+    --repair it is that of the mended directory.
+
+    \b
+    Examples:
+      hparams-lab doctor logs/mine
+      hparams-lab doctor logs/mine --repair --output logs/mended
+      hparams-lab doctor logs/mine --repair --in-place
+    """
+    if repair is not (in_place or output is not None) or (in_place and output is not None):
+        raise UsageError("a repair is --repair with --output DIR (a copy), or --repair with --in-place")
+    tree = Tree(logdir)
+    found = diagnosis_of(tree)
+    if not repair:
+        click.echo(dump(found.to_json()), nl=True) if as_json else _show(found)
+        sys.exit(int(not found.is_healthy))
+    done = repair_into(tree, output) if output is not None else repair_in_place(tree)
+    after = examine(done.root)
+    if as_json:
+        click.echo(dump(_as_json(found, done, after)))
+    else:
+        _show_repair(found, done, after)
+    sys.exit(int(not after.is_healthy))
+
+
+def _as_json(before: Diagnosis, done: Repaired, after: Diagnosis) -> dict[str, object]:
+    lost = [
+        {"file": one.file, "offset": one.offset, "kind": str(one.kind), "bytes": one.bytes_lost} for one in done.lost
+    ]
+    return {
+        **after.to_json(),
+        "mended": [ailment.name for ailment in before.ailments if ailment not in after.ailments],
+        "backup": str(done.backup) if done.backup else None,
+        "changed": list(done.changed),
+        "lost": lost,
+    }
+
+
+def _show(found: Diagnosis) -> None:
+    console = Console(highlight=False, soft_wrap=False)
+    console.print(Text(_head(found), "bold"))
+    for ailment in found.ailments:
+        _show_ailment(console, ailment)
+    if found.is_repairable:
+        console.print(
+            Text(f"\nMend a copy: hparams-lab doctor {found.root} --repair --output DIR; or with --in-place", "dim")
+        )
+
+
+def _head(found: Diagnosis) -> str:
+    warnings = len(found.ailments) - found.errors
+    counts = [_plural(found.errors, "error")] * bool(found.errors) + [_plural(warnings, "warning")] * bool(warnings)
+    running = f" ({len(found.running)} running)" if found.running else ""
+    return f"{found.root}: {_plural(found.runs, 'run')}{running}, {' and '.join(counts) or 'nothing is wrong'}"
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _show_ailment(console: Console, ailment: Ailment) -> None:
+    colour = "red" if ailment.severity is Severity.ERROR else "yellow"
+    console.print(Text.assemble("\n", (f"{ailment.severity} ", colour), (ailment.name, "bold"), f"  {ailment.what}"))
+    lines = [("TensorBoard shows: ", ailment.effect), ("mended by: ", ailment.cure)]
+    if ailment.files:
+        more = len(ailment.files) - FILES_SHOWN
+        listed = ", ".join(ailment.files[:FILES_SHOWN]) + (
+            f" and {more:,} more (--json lists them)" if more > 0 else ""
+        )
+        lines.append(("in: ", listed))
+    for head, words in lines:
+        console.print(Padding(Text.assemble((head, "dim"), words), (0, 0, 0, 4)))
+
+
+def _show_repair(before: Diagnosis, done: Repaired, after: Diagnosis) -> None:
+    console = Console(highlight=False, markup=False)
+    mended = dict.fromkeys(one.name for one in before.ailments if one.name not in {a.name for a in after.ailments})
+    console.print(
+        f"{done.root}: {_plural(len(done.changed), 'file')} changed; mended: {', '.join(mended) or 'nothing'}"
+    )
+    if done.backup is not None:
+        console.print(f"The files as they were are in {done.backup}")
+    if done.lost:
+        lost = sum(finding.bytes_lost for finding in done.lost)
+        files = list(dict.fromkeys(finding.file for finding in done.lost))
+        more = f" and {len(files) - FILES_SHOWN:,} more (--json lists them)" if len(files) > FILES_SHOWN else ""
+        said = f"{_plural(lost, 'byte')} could not be read, and are in the original only: "
+        console.print(Text(said + ", ".join(files[:FILES_SHOWN]) + more, "yellow"))
+    if before.running:
+        console.print(f"Left as they were, because they are running: {', '.join(before.running)}")
+    if after.ailments:
+        console.print("\nWhat is left:")
+        _show(after)

@@ -1,0 +1,257 @@
+"""The checks of files and runs: facts in, ailments out. Those of what is declared are in `columns`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+
+from hparams_lab.doctor.ailment import Ailment, Severity
+from hparams_lab.doctor.columns import group_key
+from hparams_lab.doctor.tree import FileFacts, RunFacts, Tree
+from hparams_lab.findings import Kind
+
+ERROR, WARNING = Severity.ERROR, Severity.WARNING
+
+_CORRUPT = (Kind.BAD_LENGTH, Kind.BAD_CHECKSUM, Kind.NOT_AN_EVENT)
+
+
+def plural(count: int, what: str) -> str:
+    """A count in words: 1 file, 2 files."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def wild_lengths(tree: Tree) -> Iterator[Ailment]:
+    """Files that take TensorBoard's memory, or its life."""
+    files = [file.name for _, file in tree.files if file.claims_too_much]
+    if files:
+        yield Ailment(
+            "wild-length",
+            ERROR,
+            f"{plural(len(files), 'file')} with a record that claims bytes that are not there, by the megabyte",
+            "the server asks for that much memory and dies, with every run of the directory",
+            "the whole records are kept, the claim is left out; `hparams-lab board` withholds the file",
+            tuple(files),
+        )
+
+
+def corrupt(tree: Tree) -> Iterator[Ailment]:
+    """Damaged files."""
+    files = [file for _, file in tree.files if file.has(*_CORRUPT)]
+    if files:
+        lost = sum(file.lost for file in files)
+        yield Ailment(
+            "corrupt",
+            ERROR,
+            f"{plural(len(files), 'file')} with {plural(lost, 'byte')} that are no records: {_reasons(files)}",
+            "wrong values where a record's checksum fails, and nothing of what follows other damage",
+            "the whole records before and behind the damage are kept, the bytes between are left out",
+            tuple(file.name for file in files),
+        )
+
+
+def _reasons(files: Iterable[FileFacts]) -> str:
+    kinds = [finding.kind for file in files for finding in file.findings]
+    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+
+
+def torn(tree: Tree) -> Iterator[Ailment]:
+    """Files whose last record is not whole."""
+    files = [
+        file for _, file in tree.files if file.has(Kind.TORN) and not file.claims_too_much and not file.has(*_CORRUPT)
+    ]
+    if files:
+        lost = sum(file.lost for file in files)
+        yield Ailment(
+            "torn",
+            WARNING,
+            f"{plural(len(files), 'file')} whose last record is not whole ({plural(lost, 'byte')}): a killed process",
+            "all but that record; what is appended to such a file later is lost too",
+            "the torn end is cut off",
+            tuple(file.name for file in files),
+        )
+
+
+def unreadable(tree: Tree) -> Iterator[Ailment]:
+    """What cannot be read, or lies outside."""
+    found = [finding for _, file in tree.files for finding in file.findings if finding.kind is Kind.UNREADABLE]
+    found += [finding for finding in tree.findings if finding.kind is Kind.UNREADABLE]
+    if found:
+        yield Ailment(
+            "unreadable",
+            ERROR,
+            f"{plural(len(found), 'file')} that cannot be read: {found[0].reason}",
+            "nothing of them; on a pipe its slower loader waits for ever",
+            "give yourself the right to read them, or move them aside",
+            tuple(_below(tree, finding.file) for finding in found),
+            repairable=False,
+        )
+    links = [finding for finding in tree.findings if finding.kind is Kind.SYMLINK]
+    if links:
+        yield Ailment(
+            "symlink",
+            WARNING,
+            f"{plural(len(links), 'link')} out of the log directory, which is not followed here",
+            "what is behind it, wherever that is",
+            "name the directories themselves: `hparams-lab board A B`",
+            tuple(_below(tree, finding.file) for finding in links),
+            repairable=False,
+        )
+
+
+def _below(tree: Tree, path: str) -> str:
+    return path.removeprefix(str(tree.root)).lstrip("/")
+
+
+def misfits(tree: Tree) -> Iterator[Ailment]:
+    """HParams messages that the plugin cannot parse."""
+    files = [file for _, file in tree.files if file.misfits]
+    if files:
+        yield Ailment(
+            "broken-hparams",
+            ERROR,
+            f"{plural(len(files), 'file')} with an hparams summary that is none: {files[0].misfits[0]}",
+            "an error in place of the HParams tab, for all runs",
+            "those summaries are left out",
+            tuple(file.name for file in files),
+        )
+
+
+def odd_scalars(tree: Tree) -> Iterator[Ailment]:
+    """Scalars that hold no number."""
+    files = [file for _, file in tree.files if file.odd_scalars or file.has(Kind.BAD_TENSOR)]
+    if files:
+        yield Ailment(
+            "odd-scalar",
+            ERROR,
+            f"{plural(len(files), 'file')} with a scalar that holds no number",
+            "an error in place of the HParams tab with --load_fast=false; otherwise nothing of the tag",
+            "those values are left out",
+            tuple(file.name for file in files),
+        )
+
+
+def huge_steps(tree: Tree) -> Iterator[Ailment]:
+    """Steps that the tab cannot answer with."""
+    files = [file for _, file in tree.files if file.wild_steps]
+    if files:
+        yield Ailment(
+            "huge-step",
+            ERROR,
+            f"{plural(len(files), 'file')} with steps beyond 2**31-1",
+            "an error in place of the HParams tab, for all runs",
+            "the steps of the run begin at 0 (its smallest is taken off) or, where that is not enough, are numbered",
+            tuple(file.name for file in files),
+        )
+
+
+def left(tree: Tree) -> Iterator[Ailment]:
+    """Runs without an end that nobody writes."""
+    runs = [run for run in tree.sessions if is_left(run)]
+    if runs:
+        yield Ailment(
+            "left-without-end",
+            WARNING,
+            f"{plural(len(runs), 'run')} without an end that no process writes any more",
+            "the status UNKNOWN and no end, as of a run that goes on",
+            "an end at the time of the last event: FAILURE where the run is of hparams_lab, else UNKNOWN",
+            tuple(run.name or "." for run in runs),
+        )
+
+
+def is_left(run: RunFacts) -> bool:
+    """Whether a session has no end and nobody writes it."""
+    return not run.has_end and not run.is_held
+
+
+def split_groups(tree: Tree) -> Iterator[Ailment]:
+    """Runs of the same values in different session groups."""
+    split = [runs for runs in same_values(tree) if len({group_of(run) for run in runs}) > 1]
+    if split:
+        names = tuple(run.name for runs in split for run in runs)
+        yield Ailment(
+            "split-groups",
+            WARNING,
+            f"{plural(len(split), 'trial')} whose runs have the same values (16 is 16.0) and different group names",
+            "a row for each group, in place of one with the mean of its runs",
+            "one group name for runs of the same values",
+            names,
+        )
+
+
+def same_values(tree: Tree) -> Iterator[list[RunFacts]]:
+    """The sessions by their values."""
+    found: dict[str, list[RunFacts]] = {}
+    for run in tree.sessions:
+        assert run.start is not None
+        if run.start.hparams:
+            found.setdefault(group_key(run.start.hparams), []).append(run)
+    return iter(found.values())
+
+
+def group_of(run: RunFacts) -> str:
+    """The name of a session's group: its own name where it has none."""
+    assert run.start is not None
+    return run.start.group_name or run.name
+
+
+def two_writers(tree: Tree) -> Iterator[Ailment]:
+    """Directories in which more than one run was logged."""
+    runs = [run for run in tree.runs if len(writers_of(run)) > 1]
+    if runs:
+        yield Ailment(
+            "two-writers",
+            ERROR,
+            f"{plural(len(runs), 'directory').replace('directorys', 'directories')} that more than one run logged to",
+            "their points in one zigzag curve, and the values of one of the runs",
+            "a directory for each writer",
+            tuple(run.name or "." for run in runs),
+        )
+
+
+def writers_of(run: RunFacts) -> list[list[FileFacts]]:
+    """The files of a directory by the run they belong to: one list where all is well."""
+    files = [file for file in run.files if file.tags or file.starts]
+    by_writer: dict[str, list[FileFacts]] = {}
+    for file in files:
+        by_writer.setdefault(file.writer, []).append(file)
+    writers = list(by_writer.values())
+    if any(_clash(one, other) for one, other in combinations(writers[:8], 2)):
+        return writers
+    return [files]
+
+
+def _clash(one: list[FileFacts], other: list[FileFacts]) -> bool:
+    """Whether two writers logged different things: other values, or the same tags at the same time."""
+    values = [{group_key(start.hparams) for file in files for start in file.starts} for files in (one, other)]
+    if values[0] and values[1] and values[0] != values[1]:
+        return True
+    return any(
+        mine.tags.keys() & its.tags.keys() and mine.first < its.last and its.first < mine.last
+        for mine in one
+        for its in other
+    )
+
+
+def many_files(tree: Tree) -> Iterator[Ailment]:
+    """More files than a process may open."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = sum(1 for _ in tree.files) + 100  # the server's own
+    if count > soft:
+        yield Ailment(
+            "many-files",
+            ERROR if count > hard else WARNING,
+            f"{plural(len(tree.runs), 'run')}, and a process may open {soft:,} files ({hard:,} when it asks)",
+            "an empty table, when it is started as usual: it keeps every file open",
+            "`hparams-lab board` raises the limit" if count <= hard else "have the system's limit raised (ulimit -Hn)",
+            repairable=False,
+        )
+
+
+CHECKS = (
+    wild_lengths, misfits, huge_steps, corrupt, odd_scalars, unreadable, two_writers, torn, left, split_groups,
+    many_files,
+)  # fmt: skip

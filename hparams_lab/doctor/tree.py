@@ -1,0 +1,282 @@
+"""Facts: what the event files of a log directory hold, each read once, whoever wrote it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionStartInfo
+
+from hparams_lab.curve import Scalars
+from hparams_lab.doctor.salvage import contents, next_record
+from hparams_lab.errors import LogDirError
+from hparams_lab.events import summaries
+from hparams_lab.events.cursor import Cursor
+from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
+from hparams_lab.events.scan import Layouts
+from hparams_lab.events.tree import above_of, walk
+from hparams_lab.findings import Finding, Kind
+from hparams_lab.locks import is_held
+from hparams_lab.paths import EXPERIMENT
+
+SMALLEST_STEP, LARGEST_STEP = -(2**31), 2**31 - 1
+"""The steps that TensorBoard's HParams tab can answer with."""
+
+WILD = 2**24
+"""TensorBoard asks for the memory of a record at once, and the memory is touched."""
+
+_WRITER = re.compile(r"tfevents\.\d+\.(.+?\.\d+)(?:\.|$)")
+_OURS = re.compile(rf"(?:(.*)/)?{EXPERIMENT}/\d+")
+
+
+@dataclass(slots=True)
+class FileFacts:
+    """What one event file holds; a sink of the scanner."""
+
+    path: Path
+    name: str
+    findings: list[Finding] = field(default_factory=list)
+    is_held: bool = False
+    written: float = 0.0
+    experiments: list[api_pb2.Experiment] = field(default_factory=list)
+    starts: list[SessionStartInfo] = field(default_factory=list)
+    ends: list[SessionEndInfo] = field(default_factory=list)
+    misfits: list[str] = field(default_factory=list)
+    odd_scalars: list[str] = field(default_factory=list)
+    tags: dict[str, int] = field(default_factory=dict)
+    wild_steps: int = 0
+    missing: int = 0
+    first: float = float("inf")
+    last: float = float("-inf")
+
+    @property
+    def writer(self) -> str:
+        """The host and process that wrote the file, as its name tells; the name where it does not."""
+        found = _WRITER.search(self.path.name)
+        return found[1] if found else self.path.name
+
+    @property
+    def claims_too_much(self) -> bool:
+        """Whether a record claims so many bytes more than the file has that asking for them is the end of a server."""
+        return self.missing > WILD or self.has(Kind.WILD_LENGTH)
+
+    @property
+    def lost(self) -> int:
+        """How many of its bytes cannot be read."""
+        return sum(finding.bytes_lost for finding in self.findings)
+
+    def has(self, *kinds: Kind) -> bool:
+        """Whether one of these is wrong with it."""
+        return any(finding.kind in kinds for finding in self.findings)
+
+    def take_point(self, tags: Sequence[str], step: int, wall_time: float, values: Sequence[float]) -> None:
+        """The scanner's: the scalars of one event."""
+        for tag in tags:
+            self.tags[tag] = self.tags.get(tag, 0) + 1
+        if not SMALLEST_STEP <= step <= LARGEST_STEP:
+            self.wild_steps += 1
+        if wall_time < self.first:
+            self.first = wall_time
+        if wall_time > self.last:
+            self.last = wall_time
+
+    def take_points(self, tag: str, points: Scalars) -> None:
+        """The scanner's: many points of a tag."""
+        self.tags[tag] = self.tags.get(tag, 0) + len(points.steps)
+        low, high = int(points.steps.min()), int(points.steps.max())
+        if low < SMALLEST_STEP or high > LARGEST_STEP:
+            self.wild_steps += int(((points.steps < SMALLEST_STEP) | (points.steps > LARGEST_STEP)).sum())
+        self._at(float(points.wall_times.min()), float(points.wall_times.max()))
+
+    def take_value(self, value: Summary.Value, offset: int) -> None:
+        """The scanner's: a value that is no scalar."""
+        plugin = value.metadata.plugin_data.plugin_name
+        if plugin == "scalars":
+            self.odd_scalars.append(value.tag)
+        if plugin != summaries.HPARAMS_PLUGIN:
+            return
+        if misfit := misfit_of(value):
+            self.misfits.append(misfit)
+            return
+        data = summaries.plugin_data(value)
+        assert data is not None
+        if data.HasField("experiment"):
+            self.experiments.append(data.experiment)
+        elif data.HasField("session_start_info"):
+            self.starts.append(data.session_start_info)
+            self._at(data.session_start_info.start_time_secs)
+        else:
+            self.ends.append(data.session_end_info)
+            self._at(data.session_end_info.end_time_secs)
+
+    def _at(self, *times: float) -> None:
+        self.first, self.last = min(self.first, *times), max(self.last, *times)
+
+
+@dataclass(slots=True)
+class RunFacts:
+    """What one directory with event files holds: to TensorBoard a run, and a session when it has a session start."""
+
+    name: str
+    directory: Path
+    files: list[FileFacts]
+
+    @property
+    def start(self) -> SessionStartInfo | None:
+        """The session start that TensorBoard keeps: the first."""
+        return next((start for file in self.files for start in file.starts), None)
+
+    @property
+    def has_end(self) -> bool:
+        """Whether there is a session end."""
+        return any(file.ends for file in self.files)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process writes it."""
+        return any(file.is_held for file in self.files)
+
+    @property
+    def tags(self) -> set[str]:
+        """The scalars' tags."""
+        return {tag for file in self.files for tag in file.tags}
+
+    @property
+    def last(self) -> float:
+        """When the last event was written; 0 without one."""
+        return max((file.last for file in self.files if file.first <= file.last), default=0.0)
+
+
+class Tree:
+    """What a log directory holds.
+
+    Raises LogDirError when it is none, or holds no event file.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            kind = "is a file" if root.exists() else "does not exist"
+            raise LogDirError(f"the log directory {root} {kind}; name a directory that a sweep or run was logged to")
+        self.root = root
+        found, layouts = walk(str(root)), Layouts()
+        self.findings = found.findings
+        self._sweeps = found.sweeps
+        self.runs = [
+            RunFacts(folder.name, Path(folder.path), [facts_of(folder.path, name, folder.name, layouts)
+                                                      for name in sorted(folder.files)])
+            for folder in found.folders
+        ]  # fmt: skip
+        if not self.runs and not self.findings:
+            raise LogDirError(f"{root} holds no event file (none with tfevents in its name); is it the right one?")
+
+    @property
+    def files(self) -> Iterator[tuple[RunFacts, FileFacts]]:
+        """Every event file with its run."""
+        return ((run, file) for run in self.runs for file in run.files)
+
+    @cached_property
+    def sessions(self) -> list[RunFacts]:
+        """The runs that TensorBoard's HParams tab takes for sessions."""
+        return [run for run in self.runs if run.start is not None]
+
+    @cached_property
+    def experiments(self) -> list[tuple[RunFacts, FileFacts, api_pb2.Experiment]]:
+        """Every Experiment summary, our own place for it first."""
+        found = [(run, file, message) for run, file in self.files for message in file.experiments]
+        return sorted(found, key=lambda one: (_OURS.fullmatch(one[0].name) is None, one[0].name.count("/")))
+
+    @cached_property
+    def sweeps(self) -> list[str]:
+        """The directories with a `sweep.json` or an experiment of ours, by their names below the root, "" for it."""
+        ours = {found[1] or "" for run, _, _ in self.experiments if (found := _OURS.fullmatch(run.name))}
+        return sorted(ours | {name for name in self._sweeps if (self.root / name / "sweep.json").is_file()})
+
+    @cached_property
+    def metrics(self) -> Mapping[tuple[str, str], set[str]]:
+        """The metrics that sessions have, as (group, tag), with the sessions: a sub-run's name is its group."""
+        names = {run.name for run in self.sessions}
+        found: dict[tuple[str, str], set[str]] = {}
+        for run in self.runs:
+            session, group = _session_of(run.name, names)
+            for tag in run.tags if session is not None else ():
+                found.setdefault((group, tag), set()).add(session or "")
+        return found
+
+
+def _session_of(name: str, sessions: set[str]) -> tuple[str | None, str]:
+    """The session that a run's scalars count for, and their group there."""
+    for parent in (name, *above_of(name)):
+        if parent in sessions:
+            return parent, name[len(parent) :].lstrip("/")
+    return None, ""
+
+
+def facts_of(directory: str, file: str, run: str, layouts: Layouts) -> FileFacts:
+    """What an event file holds. One that is no regular file is not opened."""
+    path = f"{directory}/{file}"
+    facts = FileFacts(Path(path), f"{run}/{file}" if run else file)
+    try:
+        found = os.stat(path)
+        facts.written = found.st_mtime
+        if stat.S_ISREG(found.st_mode):
+            facts.is_held = is_held(path)
+    except OSError:
+        pass  # the cursor says what is the matter
+    cursor = Cursor(path, layouts, facts, facts.findings)
+    cursor.read_new()
+    if cursor.torn is not None:
+        facts.missing = _missing(path, cursor.torn)
+    if facts.is_held:
+        return facts
+    while cursor.offset < cursor.size and not facts.has(Kind.UNREADABLE):
+        cursor = _behind_damage(cursor, facts, layouts)
+    return facts
+
+
+def _behind_damage(before: Cursor, facts: FileFacts, layouts: Layouts) -> Cursor:
+    """Go on reading at the next whole record; what is lost before it becomes the finding."""
+    with contents(facts.path) as data:
+        begin = next_record(data, before.offset + 1)
+    damage = before.torn or facts.findings.pop()
+    facts.findings.append(replace(damage, bytes_lost=begin - before.offset))
+    after = Cursor(before.path, layouts, facts, facts.findings)
+    after.offset = begin
+    after.read_new()
+    return after
+
+
+def _missing(path: str, torn: Finding) -> int:
+    """How many bytes the last record lacks, as it claims."""
+    with open(path, "rb") as file:
+        file.seek(torn.offset)
+        header = file.read(HEADER_SIZE)
+    return int.from_bytes(header[:8], "little") + OVERHEAD - torn.bytes_lost if len(header) == HEADER_SIZE else 0
+
+
+_HOLDS = {
+    summaries.EXPERIMENT_TAG: "experiment",
+    summaries.SESSION_START_TAG: "session_start_info",
+    summaries.SESSION_END_TAG: "session_end_info",
+}
+
+
+def misfit_of(value: Summary.Value) -> str:
+    """What is wrong with an hparams message, so that the tab answers 400 or 500; empty when it is right or is none."""
+    if value.metadata.plugin_data.plugin_name != summaries.HPARAMS_PLUGIN:
+        return ""
+    data = summaries.plugin_data(value)
+    if data is None:
+        return f"{value.tag} holds no message of the HParams plugin"
+    if data.version != 0:
+        return f"{value.tag} is of version {data.version}, and there is only 0"
+    kind = data.WhichOneof("data")
+    if kind is None or _HOLDS.get(value.tag, kind) != kind:
+        return f"{value.tag} holds {kind or 'nothing'}"
+    return ""

@@ -1,0 +1,216 @@
+"""`View`: what TensorBoard is shown of log directories: all but what kills it, with one experiment.
+
+A directory that is fine is shown as it is. Otherwise TensorBoard gets a directory of links: a link to each directory
+in which all is well, and where it is not, a directory with a link to each file that does no harm. It reads both ways
+through links, and follows files that grow. (Its own `--logdir_spec` is no way: only the slow loader knows it.) New runs
+are looked for while the view is open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hparams_lab.doctor.checks import group_of
+from hparams_lab.doctor.columns import whole_experiment
+from hparams_lab.doctor.cures import without_experiment
+from hparams_lab.doctor.deadly import deadly, loops, why_deadly
+from hparams_lab.doctor.tree import Tree, facts_of
+from hparams_lab.errors import LogDirError
+from hparams_lab.events.declaration import ExperimentMessage, declare, union
+from hparams_lab.events.event_file import is_event_file
+from hparams_lab.events.scan import Layouts
+from hparams_lab.paths import LogDirPaths
+
+LOOK_SECONDS = 2.0
+
+
+class View:
+    """A context manager.
+
+    Args:
+      roots: the log directories.
+      slow_loader: whether TensorBoard reads with `--load_fast=false`.
+
+    Raises LogDirError when one is none, or holds no event file.
+    """
+
+    def __init__(self, roots: Sequence[Path], slow_loader: bool = False) -> None:
+        self._slow = slow_loader
+        self._roots = _labelled(roots)
+        self._trees = {label: Tree(Path(os.path.abspath(root))) for label, root in self._roots.items()}
+        self.withheld: dict[str, str] = {}
+        for tree in self._trees.values():
+            self.withheld |= deadly(tree, slow_loader)
+        self._joins = len(self._trees) > 1 or any(_differ(tree) for tree in self._trees.values())
+        if self._joins or self.withheld or slow_loader:
+            for tree in self._trees.values():
+                self.withheld |= loops(str(tree.root))
+        self._made: Path | None = None
+        self._open: dict[Path, Path] = {}
+        self._settled: set[str] = set()
+        self._stop = threading.Event()
+        self._looks: threading.Thread | None = None
+
+    @property
+    def trials(self) -> int:
+        """How many rows the tab will have."""
+        shown = [run for tree in self._trees.values() for run in tree.sessions if not self._hides(run.files)]
+        return len({group_of(run) for run in shown})
+
+    @property
+    def runs(self) -> int:
+        """How many runs TensorBoard opens."""
+        return sum(len(tree.runs) for tree in self._trees.values())
+
+    def _hides(self, files: Iterable[Any]) -> bool:
+        return all(str(file.path) in self.withheld for file in files if file.starts)
+
+    def __enter__(self) -> View:
+        if self._joins or self.withheld:
+            self._made = Path(tempfile.mkdtemp(prefix="hparams-lab-board-"))
+            try:
+                self._fill(self._made)
+            except BaseException:
+                self.__exit__()
+                raise
+            self._looks = threading.Thread(target=self._look, name="hparams_lab view", daemon=True)
+            self._looks.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stop.set()
+        if self._looks is not None:
+            self._looks.join()
+        if self._made is not None:
+            shutil.rmtree(self._made, ignore_errors=True)
+
+    @property
+    def logdir(self) -> Path:
+        """What to give to TensorBoard."""
+        return self._made or next(iter(self._trees.values())).root
+
+    def _fill(self, made: Path) -> None:
+        message = ExperimentMessage()
+        for label, tree in self._trees.items():
+            self._mirror(tree.root, made / label, self._hidden(tree))
+            message = union(message, whole_experiment(tree))
+        if self._joins:
+            declare(LogDirPaths(made), message)
+
+    def _hidden(self, tree: Tree) -> dict[str, bytes | None]:
+        """The files of a tree that are not linked, each with what stands in its place."""
+        hidden: dict[str, bytes | None] = dict.fromkeys(path for path in self.withheld if _is_below(path, tree.root))
+        for _, file, _ in tree.experiments if self._joins else ():
+            if str(file.path) not in hidden:
+                hidden[str(file.path)] = without_experiment(file)
+        return hidden
+
+    def _mirror(self, source: Path, target: Path, hidden: Mapping[str, bytes | None]) -> None:
+        """Make a directory that shows what `source` does, but for what is hidden."""
+        target.mkdir(parents=True, exist_ok=True)
+        self._open[source] = target
+        self._settled |= hidden.keys()
+        opened = {str(parent) for path in hidden for parent in Path(path).parents}
+        for entry in os.scandir(source):
+            stead = hidden.get(entry.path, b"")
+            if entry.path in opened and entry.is_dir(follow_symlinks=False):
+                self._mirror(Path(entry.path), target / entry.name, hidden)
+            elif entry.path in hidden and stead:
+                (target / entry.name).write_bytes(stead)
+            elif entry.path not in hidden and _is_shown(entry):
+                _link(entry.path, target / entry.name)
+
+    def _look(self) -> None:
+        """Show what is new, and drop what is gone, until the view is closed."""
+        while not self._stop.wait(LOOK_SECONDS):
+            for source, target in list(self._open.items()):
+                with contextlib.suppress(OSError, LogDirError):  # gone, or only just beginning: next time
+                    self._follow(source, target)
+
+    def _follow(self, source: Path, target: Path) -> None:
+        shown = {entry.name: entry for entry in os.scandir(target)}
+        for name, entry in shown.items():
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                os.unlink(target / name)
+        for entry in list(os.scandir(source)):
+            if entry.name in shown or entry.path in self._settled or not _is_shown(entry):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                self._add(Path(entry.path), target / entry.name)
+            else:
+                self._add_file(source, entry.name, target)
+
+    def _add_file(self, source: Path, name: str, target: Path) -> None:
+        """Show a new file of a directory that is not shown as a whole."""
+        facts = facts_of(str(source), name, "", Layouts())
+        reason = why_deadly(facts, self._slow)
+        self._settled.add(f"{source}/{name}")
+        if reason:
+            self.withheld[f"{source}/{name}"] = reason
+        elif not (facts.experiments and self._joins):
+            _link(f"{source}/{name}", target / name)
+
+    def _add(self, source: Path, target: Path) -> None:
+        """Show a new directory, if there is anything in it yet."""
+        tree = Tree(source)
+        self.withheld |= {**dict(loops(str(source))), **deadly(tree, self._slow)}
+        hidden = self._hidden(tree)
+        if hidden:
+            self._mirror(source, target, hidden)
+        else:
+            _link(str(source), target)
+        if self._joins and self._made is not None:
+            declare(LogDirPaths(self._made), whole_experiment(tree))
+
+
+def _labelled(roots: Sequence[Path]) -> dict[str, Path]:
+    """A name for each directory, by which its runs are told apart; "" where there is only one."""
+    if len(roots) == 1:
+        return {"": roots[0]}
+    found: dict[str, Path] = {}
+    for root in dict.fromkeys(Path(os.path.abspath(root)) for root in roots):
+        name = root.name or "root"
+        found[next(label for label in _numbered(name) if label not in found)] = root
+    return found if len(found) > 1 else {"": next(iter(found.values()))}
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    number = 2
+    while True:
+        yield f"{name}-{number}"
+        number += 1
+
+
+def _differ(tree: Tree) -> bool:
+    """Whether a directory has experiments that declare different things: TensorBoard would take any one of them."""
+    found = [message for _, _, message in tree.experiments]
+    fields = ("hparam_infos", "metric_infos")
+    return any(getattr(found[0], name) != getattr(other, name) for other in found[1:] for name in fields)
+
+
+def _is_below(path: str, root: Path) -> bool:
+    return path.startswith(f"{root}{os.sep}")
+
+
+def _is_shown(entry: os.DirEntry[str]) -> bool:
+    """Whether TensorBoard would read it; links to directories are not followed."""
+    if entry.is_dir(follow_symlinks=False):
+        return True
+    return is_event_file(entry.name) and not os.path.isdir(entry.path)
+
+
+def _link(source: str, target: Path) -> None:
+    try:
+        os.symlink(os.path.realpath(source), target)
+    except FileExistsError:
+        pass
+    except OSError as error:  # Windows without the right to
+        raise LogDirError(f"{target} cannot be made a link ({error.strerror}); run as an administrator") from None

@@ -1,0 +1,186 @@
+"""`hparams-lab doctor`: each ailment is found, and a healthy directory has none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hostile_dirs import mixed
+from sick_logs import END, SECOND, SICK, TWO, VERSION, point, run, sick, start, wild_header, write
+
+import hparams_lab as lab
+from hparams_lab.cli.main import main
+from hparams_lab.doctor.ailment import Severity
+from hparams_lab.doctor.examine import examine
+
+Doctor = Callable[..., "Said"]
+ERRORS = {
+    "several-experiments", "several-sweeps", "undeclared-hparam", "undeclared-metric", "mixed-types", "two-writers",
+    "corrupt", "wild-length", "huge-step", "broken-hparams", "odd-scalar",
+}  # fmt: skip
+
+
+@dataclass
+class Said:
+    """What a command said; `words` is its output with every stretch of spaces as one."""
+
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.output.split())
+
+
+@pytest.fixture
+def doctor(capsys: pytest.CaptureFixture[str]) -> Doctor:
+    """`doctor(arguments)` runs the command."""
+
+    def call(*arguments: object) -> Said:
+        with pytest.raises(SystemExit) as exit:
+            main(["doctor", *map(str, arguments)])
+        return Said(int(exit.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def names(root: Path) -> list[str]:
+    return [ailment.name for ailment in examine(root).ailments]
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_each_ailment_is_found_and_no_other(tmp_path: Path, name: str, doctor: Doctor) -> None:
+    root = sick(tmp_path, name)
+    (found,) = examine(root).ailments
+    assert found.name == name
+    assert found.severity is (Severity.ERROR if name in ERRORS else Severity.WARNING)
+    assert all("\n" not in words and words for words in (found.what, found.effect, found.cure))
+    assert all((root / file).exists() for file in found.files)
+    assert doctor(root).code == (name in ERRORS)
+
+
+def test_a_directory_of_a_healthy_tool_has_none(tmp_path: Path) -> None:
+    diagnosis = examine(write(tmp_path, TWO))
+    assert diagnosis.ailments == ()
+    assert diagnosis.runs == 2
+
+
+def test_our_own_directories_are_healthy(tmp_path: Path, doctor: Doctor) -> None:
+    for units in (16, 32.0):
+        with lab.start_run(tmp_path / "mine", hparams={"units": units, "rate": 0.1}, provenance=False) as one:
+            one.log({"accuracy": 0.5}, step=1)
+    experiment = lab.Experiment([lab.HParam("units", lab.Discrete([16, None]))], [lab.Metric("accuracy")])
+    lab.run_sweep(experiment, _train, logdir=tmp_path / "sweep", executor="inline", observe=lambda event: None)
+    assert names(tmp_path / "mine") == []
+    assert names(tmp_path / "sweep") == []
+    shown = doctor(tmp_path / "mine")
+    assert shown.words.endswith("mine: 2 runs, nothing is wrong")
+    assert shown.code == 0
+
+
+def _train(run: lab.Run) -> dict[str, float]:
+    run.log({"loss": 1.0}, step=1)
+    return {"accuracy": 0.5}
+
+
+def test_a_run_that_goes_on_is_no_ailment(tmp_path: Path, doctor: Doctor) -> None:
+    with lab.start_run(tmp_path, hparams={"units": 16}, provenance=False) as going:
+        going.log({"accuracy": 0.5}, step=1)
+        going.flush()
+        diagnosis = examine(tmp_path)
+        assert diagnosis.running == ("run-0000",)
+        assert diagnosis.ailments == ()
+        assert "1 run (1 running)" in doctor(tmp_path).words
+
+
+def test_files_of_one_process_and_of_a_later_one_are_no_two_writers(tmp_path: Path) -> None:
+    later = VERSION + point(3, 0.75, at=SECOND + 1000) + END
+    write(tmp_path, TWO | {"c": run(48, end=b""), "c:events.out.tfevents.1700001000.host.2.0": later})
+    write(tmp_path, {"d": run(64, group="d"), "d:events.out.tfevents.1700000000.host.1.1": VERSION + point(3, 0.75)})
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        VERSION + start({"units": 50}, "later"),
+        VERSION + point(1, 0.75, at=SECOND + 0.5) + point(2, 0.75, at=SECOND + 0.5),
+    ],
+    ids=["other values", "the same tag at the same time"],
+)
+def test_either_makes_two_writers(tmp_path: Path, second: bytes) -> None:
+    write(tmp_path, TWO | {"w": run(48), "w:events.out.tfevents.1700001000.host.2.0": second})
+    assert names(tmp_path) == ["two-writers"]
+
+
+def test_a_torn_record_that_claims_megabytes_is_a_wild_one(tmp_path: Path) -> None:
+    write(tmp_path, TWO | {"x": run(48) + wild_header(2**26) + b"x"})
+    assert names(tmp_path) == ["wild-length"]
+
+
+def test_more_runs_than_files_may_be_open(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    write(tmp_path, TWO)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
+    try:
+        (found,) = examine(tmp_path).ailments
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert (found.name, found.severity, found.repairable) == ("many-files", Severity.WARNING, False)
+
+
+def test_the_words_on_a_terminal(tmp_path: Path, doctor: Doctor) -> None:
+    root = sick(tmp_path, "mixed-types")
+    shown = doctor(root)
+    assert shown.words.startswith(f"{root}: 6 runs, 1 error error mixed-types hparam 'rate' has strings in 1,")
+    assert "TensorBoard shows: the table, until somebody sorts by this column: then an error" in shown.words
+    assert "mended by: a column of strings" in shown.words
+    assert shown.words.endswith(f"hparams-lab doctor {root} --repair --output DIR; or with --in-place")
+
+
+def test_json_is_one_line_that_says_everything(tmp_path: Path, doctor: Doctor) -> None:
+    root = sick(tmp_path, "torn")
+    shown = doctor(root, "--json")
+    found = json.loads(shown.output)
+    assert shown.output.count("\n") == 1
+    assert (found["logdir"], found["runs"], found["healthy"], found["running"]) == (str(root), 3, True, [])
+    (ailment,) = found["ailments"]
+    assert (ailment["name"], ailment["severity"], ailment["repairable"]) == ("torn", "warning", True)
+    assert ailment["files"] == ["e/events.out.tfevents.1700000000.host.1.0"]
+
+
+def test_names_with_brackets_and_newlines_are_shown_as_they_are(weird_tmp_path: Path, doctor: Doctor) -> None:
+    root = write(weird_tmp_path / "[red]x[/red]", TWO | {"[bold]c\n": run("auto"), "d": run(9)})
+    shown = doctor(root)
+    assert "[red]x[/red]" in shown.output
+    assert "[bold]c" in shown.output
+    assert shown.code == 1
+
+
+def test_a_directory_of_hostile_files_is_looked_through(tmp_path: Path) -> None:
+    mixed(tmp_path / "mixed")
+    found = {ailment.name: ailment for ailment in examine(tmp_path / "mixed").ailments}
+    assert {"wild-length", "corrupt", "unreadable", "symlink", "torn"} <= found.keys()
+    assert not any("-good/" in file for ailment in found.values() for file in ailment.files)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "does not exist; name a directory that a sweep or run was logged to"),
+        (lambda path: path.write_text("x"), "is a file; name a directory that a sweep or run was logged to"),
+        (lambda path: path.mkdir(), "holds no event file (none with tfevents in its name); is it the right one?"),
+    ],
+    ids=["missing", "file", "empty"],
+)
+def test_what_is_no_log_directory_is_said_in_a_line(tmp_path: Path, make: object, message: str, doctor: Doctor) -> None:
+    make(tmp_path / "logs")  # type: ignore[operator]
+    shown = doctor(tmp_path / "logs")
+    assert shown.code == 2
+    assert (shown.output, shown.errors.count("\n")) == ("", 1)
+    assert message in shown.errors
