@@ -41,7 +41,7 @@ def extremes(points: Scalars) -> Scalars:
         return points
     finite = np.isfinite(points.values)
     if not finite.any():
-        return points.taken(slice(-1, None))
+        return points.taken(np.array([len(finite) - 1]))
     low = np.argmin(np.where(finite, points.values, np.inf))
     high = np.argmax(np.where(finite, points.values, -np.inf))
     return points.taken(np.array(sorted({int(low), int(high), len(finite) - 1})))
@@ -78,11 +78,16 @@ class By:
             return float(values.max() if goal == "max" else values.min())
         return float(values.mean() if self.rule == "mean" else values[-1])
 
+    def _last(self, points: Scalars) -> Scalars:
+        """The last points, copied, so that the others are not kept for their sake."""
+        size = len(points.values)
+        return points.taken(np.arange(max(0, size - self.count), size))
+
     @property
     def thin(self) -> Thin:
         """What must be kept of a curve to answer."""
         if self.rule == "mean":
-            return lambda points: points.taken(slice(-self.count, None))
+            return self._last
         return extremes
 
 

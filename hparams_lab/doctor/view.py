@@ -25,7 +25,7 @@ from hparams_lab.doctor.tree import Tree, facts_of
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import ExperimentMessage, declare, union
 from hparams_lab.events.event_file import is_event_file
-from hparams_lab.events.scan import Layouts
+from hparams_lab.events.layouts import Layouts
 from hparams_lab.paths import LogDirPaths
 
 LOOK_SECONDS = 2.0

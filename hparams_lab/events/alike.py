@@ -21,10 +21,12 @@ from hparams_lab.curve import Scalars, Thin
 from hparams_lab.events.crc import masked_crc32c
 from hparams_lab.events.cursor import FLAGS
 from hparams_lab.events.facts import Facts
-from hparams_lab.events.layout import Decoded, Layout, Rows
+from hparams_lab.events.layout import Decoded, Rows
+from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
-from hparams_lab.events.scan import NO_SCALARS, Layouts
+from hparams_lab.events.scan import NO_SCALARS
 from hparams_lab.events.summaries import HPARAMS_PLUGIN
+from hparams_lab.events.wire import last_field
 
 LONGEST_FILE = 1 << 14
 """Longer files have enough records to be read by themselves."""
@@ -33,6 +35,9 @@ FEWEST = 8
 """So many files must be of one length."""
 
 _AT_ONCE = 512
+
+_WAY_TO_MESSAGE = (0x2A, 0x0A, 0x4A, 0x0A, 0x12)
+"""Event.summary, Summary.value, Value.metadata, SummaryMetadata.plugin_data, PluginData.content."""
 
 
 def read_alike(paths: Sequence[str], layouts: Layouts, thin: Thin | None = None) -> dict[str, tuple[Facts, int, int]]:
@@ -109,21 +114,16 @@ class _Group:
         for shift, dtype in ((0, "<u8"), (8, "<u4")):
             header = rows.column(shift, dtype)
             self._good &= header == header[0]
-        layout = self._layout(self._joined[offset + HEADER_SIZE : offset + HEADER_SIZE + length])
-        if layout is None:
+        known = self._layouts.read(self._joined[offset + HEADER_SIZE : offset + HEADER_SIZE + length])
+        if known is None:
             begin, end = offset + HEADER_SIZE, offset + HEADER_SIZE + length
             self._others.append((begin, end, _Message.within(self._joined[begin:end])))
             return
+        layout = known[0]
         decoded = layout.decoded(rows)
         self._good &= layout.fits(rows) & decoded.sound
         for slot, values in zip(layout.slots, decoded.values, strict=True):
             self._columns.setdefault(slot.tag, []).append((decoded, values))
-
-    def _layout(self, payload: bytes) -> Layout | None:
-        for layout in self._layouts.by_length.get(len(payload), ()):
-            if layout.one(payload) is not None:
-                return layout
-        return self._layouts.learned(payload)
 
     def _read_others(self, data: bytes, facts: Facts) -> bool:
         """Read the records of a file that have no layout; whether they are whole, and hold no points."""
@@ -161,8 +161,13 @@ class _Message(NamedTuple):
         plugins = [value.metadata.plugin_data for value in values]
         if len(plugins) != 1 or plugins[0].plugin_name != HPARAMS_PLUGIN or payload[:1] != b"\x09":
             return None
-        begin = payload.find(plugins[0].content, 9)
-        return cls(payload, begin, begin + len(plugins[0].content)) if plugins[0].content and begin > 0 else None
+        begin, end = 0, len(payload)
+        try:
+            for key in _WAY_TO_MESSAGE:
+                begin, end = last_field(payload, begin, end, key)
+        except (IndexError, ValueError):
+            return None
+        return cls(payload, begin, end) if payload[begin:end] == plugins[0].content and begin > 9 else None
 
     def fits(self, payload: bytes) -> bool:
         """Whether a payload of the same length has its message in the same place."""

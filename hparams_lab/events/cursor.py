@@ -5,6 +5,7 @@ Nothing is mapped into memory: a file that another process cuts while it is read
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import struct
@@ -13,8 +14,10 @@ from collections.abc import Iterator
 import google_crc32c
 
 from hparams_lab.events.crc import MASK_DELTA
+from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.record import BAD_CHECKSUM, HEADER_SIZE, OVERHEAD
-from hparams_lab.events.scan import Layouts, Scanner, Sink
+from hparams_lab.events.scan import Scanner
+from hparams_lab.events.stretch import Sink
 from hparams_lab.findings import Finding, Kind
 
 PIECE = 1 << 22
@@ -113,9 +116,9 @@ class Cursor:
         if not _buffer:
             _buffer.extend(bytes(PIECE))
         filled = 0
-        with memoryview(_buffer) as view:
+        with memoryview(_buffer) as view, io.FileIO(file, closefd=False) as reader:
             while not self._scanner.ended:
-                more = os.readv(file, [view[filled : min(PIECE, self.size - self.offset)]])
+                more = reader.readinto(view[filled : min(PIECE, self.size - self.offset)]) or 0
                 filled += more
                 used = self._scanner.scan(_buffer, filled, self.offset, self.size - self.offset)
                 if not used and (not more or filled < PIECE or not self._skip_long(file, view)):

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import google_crc32c
 import numpy as np
@@ -31,20 +31,17 @@ from numpy.typing import NDArray
 from hparams_lab.events.crc import add_to_crc, crc_table, masked
 from hparams_lab.events.record import HEADER_SIZE
 
-LONGEST = 4096
-"""Longer records are read by protobuf."""
-
-_READ_BY_PROTOBUF = (b"hparams", b"text")
-_WALL_TIME, _STEP, _VERSION, _SUMMARY, _SOURCE = 0x09, 0x10, 0x1A, 0x2A, 0x52
-_TAG, _SIMPLE, _TENSOR, _METADATA = 0x0A, 0x15, 0x42, 0x4A
+Point: TypeAlias = tuple[int, float, tuple[float, ...]]
+"""Step, wall time and values of an event."""
 
 
 class Slot(NamedTuple):
-    """A value's place in a payload: where it begins, its NumPy type, its tag."""
+    """A value's place in a payload: where it begins, its NumPy type, its tag, and where that begins."""
 
     at: int
     dtype: str
     tag: str
+    tag_at: int
 
 
 class Rows(NamedTuple):
@@ -89,12 +86,13 @@ class Layout:
         """The tags of its values."""
         return tuple(slot.tag for slot in self.slots)
 
-    def one(self, payload: bytes) -> tuple[int, float, tuple[float, ...]] | None:
-        """Step, wall time and values of one payload of the right length; None when it has another layout."""
-        unpack, fixed = self._struct
-        found = unpack(payload)
-        if found[::2] != fixed:
-            return None
+    def one(self, payload: bytes) -> Point | None:
+        """What one payload of the right length says; None when it has another layout."""
+        found = self.unpack(payload)
+        return self.point(found) if found[::2] == self.fixed else None
+
+    def point(self, found: tuple[Any, ...]) -> Point | None:
+        """What a payload says that `unpack` took apart, its fixed parts compared; None when its step is none."""
         if self.step_width == 1:
             step = found[self._step_index][0]
             if step > 0x7F:
@@ -109,12 +107,30 @@ class Layout:
 
     def fits(self, rows: Rows) -> NDArray[np.bool_]:
         """Which rows have this layout."""
-        good = np.ones(rows.size, np.bool_)
-        for at, dtype, expected in self._words:
-            good &= rows.column(HEADER_SIZE + at, dtype) == expected
+        return self.fits_form(rows) & self._equal(rows, self._tag_words)
+
+    def fits_form(self, rows: Rows) -> NDArray[np.bool_]:
+        """Which rows have this layout but for their tags, which are as long."""
+        good = self._equal(rows, self._form_words)
         for place in range(self.step_width):
             more = rows.column(HEADER_SIZE + self.step + place, "u1") > 0x7F
             good &= more if place < self.step_width - 1 else ~more
+        return good
+
+    def tag_keys(self, rows: Rows) -> NDArray[np.uint64]:
+        """A number for each row; rows of the same tags have the same."""
+        keys = np.zeros(rows.size, np.uint64)
+        for at, dtype, _ in self._tag_words:
+            keys *= _PRIME
+            keys += rows.column(HEADER_SIZE + at, dtype).astype(np.uint64)
+            keys ^= keys >> _SHIFT
+        return keys
+
+    @staticmethod
+    def _equal(rows: Rows, words: list[tuple[int, str, int]]) -> NDArray[np.bool_]:
+        good = np.ones(rows.size, np.bool_)
+        for at, dtype, expected in words:
+            good &= rows.column(HEADER_SIZE + at, dtype) == expected
         return good
 
     def decoded(self, rows: Rows) -> Decoded:
@@ -138,14 +154,28 @@ class Layout:
                 values.append(value.astype(np.float64))
         return Decoded(steps, wall_times, values, rows.column(HEADER_SIZE + size, "<u4") == masked(crc))
 
-    @property
-    def _holes(self) -> list[tuple[int, int, str]]:
+    @functools.cached_property
+    def holes(self) -> tuple[tuple[int, int, str], ...]:
         """What varies: where it begins, how many bytes it has, and its letter in `struct`."""
         holes = [(self.wall_time, 8, "d")] if self.wall_time >= 0 else []
         holes += [(self.step, self.step_width, f"{self.step_width}s")] if self.step_width else []
-        return holes + [(at, 4, "f") if dtype == "<f4" else (at, 8, "d") for at, dtype, _ in self.slots]
+        return (*holes, *((slot.at, int(slot.dtype[2]), "f" if slot.dtype == "<f4" else "d") for slot in self.slots))
 
-    @property
+    @functools.cached_property
+    def unpack(self) -> Callable[[bytes], tuple[Any, ...]]:
+        """Takes a payload apart into fixed and varying parts in turn."""
+        form, end = "<", 0
+        for at, width, letter in self.holes:
+            form += f"{at - end}s{letter}"
+            end = at + width
+        return struct.Struct(f"{form}{len(self.sample) - end}s").unpack
+
+    @functools.cached_property
+    def fixed(self) -> tuple[bytes, ...]:
+        """The fixed parts."""
+        return self.unpack(self.sample)[::2]
+
+    @functools.cached_property
     def _step_index(self) -> int:
         return 3 if self.wall_time >= 0 else 1
 
@@ -154,151 +184,40 @@ class Layout:
         return 1 + 2 * (self.wall_time >= 0) + 2 * (self.step_width > 0)
 
     @functools.cached_property
-    def _struct(self) -> tuple[Any, tuple[bytes, ...]]:
-        """What takes a payload apart into fixed and varying parts in turn, and the fixed ones."""
-        form, fixed, end = "<", [], 0
-        for at, width, letter in self._holes:
-            form += f"{at - end}s{letter}"
-            fixed.append(self.sample[end:at])
-            end = at + width
-        fixed.append(self.sample[end:])
-        return struct.Struct(f"{form}{len(self.sample) - end}s").unpack, tuple(fixed)
+    def _tag_ranges(self) -> list[tuple[int, int]]:
+        return [(slot.tag_at, slot.tag_at + len(slot.tag.encode())) for slot in self.slots]
 
     @functools.cached_property
-    def _words(self) -> list[tuple[int, str, Any]]:
-        """The fixed bytes as numbers of up to 8 bytes: where, which type, which number."""
-        return [
-            (at, f"<u{width}", int.from_bytes(self.sample[at : at + width], "little"))
-            for begin, end in self._fixed_ranges()
-            for at, width in _in_words(begin, end)
-        ]
+    def _tag_words(self) -> list[tuple[int, str, int]]:
+        """The tags' bytes as numbers of up to 8 bytes: where, which type, which number."""
+        return [word for begin, end in self._tag_ranges for word in self._words(begin, end)]
 
-    def _fixed_ranges(self) -> Iterator[tuple[int, int]]:
-        end = 0
-        for at, width, _ in self._holes:
-            yield end, at
-            end = at + width
-        yield end, len(self.sample)
+    @functools.cached_property
+    def _form_words(self) -> list[tuple[int, str, int]]:
+        """The fixed bytes but the tags' in the same form."""
+        ranges = sorted([*((at, at + width) for at, width, _ in self.holes), *self._tag_ranges])
+        ends = [0, *(end for _, end in ranges)]
+        begins = [*(begin for begin, _ in ranges), len(self.sample)]
+        return [word for end, begin in zip(ends, begins, strict=True) for word in self._words(end, begin)]
+
+    def _words(self, begin: int, end: int) -> Iterator[tuple[int, str, int]]:
+        """A range of bytes as numbers."""
+        for width in (8, 4, 2, 1):
+            while end - begin >= width:
+                yield begin, f"<u{width}", int.from_bytes(self.sample[begin : begin + width], "little")
+                begin += width
 
     @functools.cached_property
     def _fixed_crc(self) -> int:
         """The checksum of the payload with zeros for what varies."""
         blank = bytearray(self.sample)
-        for at, width, _ in self._holes:
+        for at, width, _ in self.holes:
             blank[at : at + width] = bytes(width)
         return int(google_crc32c.value(bytes(blank)))
 
 
-def _in_words(begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """A range cut into words of 8, 4, 2 and 1 bytes."""
-    for width in (8, 4, 2, 1):
-        while end - begin >= width:
-            yield begin, width
-            begin += width
-
-
-def layout_of(payload: bytes) -> Layout | None:
-    """The layout of a payload; None for one that only protobuf understands."""
-    if len(payload) > LONGEST or any(name in payload for name in _READ_BY_PROTOBUF):
-        return None
-    try:
-        return _event(payload)
-    except (IndexError, UnicodeDecodeError, _Other):
-        return None
-
-
-class _Other(Exception):
-    """There is something else in the payload."""
-
-
-def _event(payload: bytes) -> Layout:
-    wall_time, step, step_width = -1, -1, 0
-    slots: tuple[Slot, ...] = ()
-    at, last = 0, 0
-    while at < len(payload):
-        key = payload[at]
-        if key <= last:
-            raise _Other  # twice, or in another order
-        last = key
-        at += 1
-        if key == _WALL_TIME:
-            wall_time, at = at, at + 8
-        elif key == _STEP:
-            step = at
-            at = _varint(payload, at)[1]
-            step_width = at - step
-        elif key in (_VERSION, _SOURCE, _SUMMARY):
-            begin, at = _delimited(payload, at, len(payload))
-            slots = _summary(payload, begin, at) if key == _SUMMARY else slots
-            if key == _VERSION:
-                payload[begin:at].decode()
-        else:
-            raise _Other
-    if at != len(payload):
-        raise _Other
-    return Layout(payload, wall_time, step, step_width, slots)
-
-
-def _summary(payload: bytes, at: int, end: int) -> tuple[Slot, ...]:
-    slots = []
-    while at < end:
-        if payload[at] != _TAG:  # Summary.value has the same number and type
-            raise _Other
-        begin, at = _delimited(payload, at + 1, end)
-        slots.append(_value(payload, begin, at))
-    return tuple(slots)
-
-
-def _value(payload: bytes, at: int, end: int) -> Slot:
-    """A value: its tag first, then a number, then perhaps its metadata."""
-    if payload[at] != _TAG:
-        raise _Other
-    begin, at = _delimited(payload, at + 1, end)
-    tag = payload[begin:at].decode()
-    if at < end and payload[at] == _SIMPLE:
-        slot, at = Slot(at + 1, "<f4", tag), at + 5
-    elif at < end and payload[at] == _TENSOR:
-        begin, at = _delimited(payload, at + 1, end)
-        slot = Slot(*_tensor(payload, begin, at), tag)
-    else:
-        raise _Other
-    if at < end and payload[at] == _METADATA:
-        at = _delimited(payload, at + 1, end)[1]
-    if at != end:
-        raise _Other
-    return slot
-
-
-_TENSOR_FORMS = {
-    head + key: dtype
-    for head, keys, dtype in [
-        # the type, and a shape without dimensions or none; then tensor_content, *_val packed, *_val
-        (b"\x08\x01\x12\x00", (b"\x22\x04", b"\x2a\x04", b"\x2d"), "<f4"),
-        (b"\x08\x01", (b"\x22\x04", b"\x2a\x04", b"\x2d"), "<f4"),
-        (b"\x08\x02\x12\x00", (b"\x22\x08", b"\x32\x08", b"\x31"), "<f8"),
-        (b"\x08\x02", (b"\x22\x08", b"\x32\x08", b"\x31"), "<f8"),
-    ]
-    for key in keys
-}
-
-
-def _tensor(payload: bytes, begin: int, end: int) -> tuple[int, str]:
-    """Where the one number of a tensor stands, and its type."""
-    for form, dtype in _TENSOR_FORMS.items():
-        if end - begin == len(form) + int(dtype[2]) and payload.startswith(form, begin):
-            return begin + len(form), dtype
-    raise _Other
-
-
-def _varint(payload: bytes, at: int) -> tuple[int, int]:
-    """A varint of up to 9 bytes (below 2**63), and where it ends."""
-    number = 0
-    for place in range(9):
-        byte = payload[at + place]
-        number |= (byte & 0x7F) << (7 * place)
-        if byte < 0x80:
-            return number, at + place + 1
-    raise _Other
+_PRIME = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(29)
 
 
 def _varint_of(data: bytes) -> int:
@@ -309,11 +228,3 @@ def _varint_of(data: bytes) -> int:
         if (byte > 0x7F) is (place == len(data) - 1):
             return -1
     return number
-
-
-def _delimited(payload: bytes, at: int, end: int) -> tuple[int, int]:
-    """Where a length-delimited field begins and ends, inside of `end`."""
-    length, begin = _varint(payload, at)
-    if begin + length > end:
-        raise _Other
-    return begin, begin + length

@@ -8,7 +8,8 @@ import gc
 import itertools
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from hparams_lab.errors import LogDirError
 from hparams_lab.events.alike import read_alike
 from hparams_lab.events.declaration import ExperimentMessage, declared_by, union
 from hparams_lab.events.event_file import is_event_file
+from hparams_lab.events.facts import Facts
+from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.reader import RunReader
-from hparams_lab.events.scan import Layouts
 from hparams_lab.events.tree import Tree, above_of, is_experiment, owners_of, walk
 from hparams_lab.events.writer import sync_directory
 from hparams_lab.findings import Finding, Kind
@@ -52,6 +54,7 @@ class LogDirReader:
         self._readers: dict[str, RunReader] = {}
         self._runs: dict[str, RunResult] = {}
         self._sweeps: dict[str, Declared | None] = {}
+        self._owners: dict[str, tuple[str, str]] = {}
 
     def read(self) -> Results:
         """What the directory holds now. Raises LogDirError as `read` does."""
@@ -122,31 +125,37 @@ class LogDirReader:
         """The runs in order; those of which nothing changed are the same objects as before."""
         sessions = [name for name, reader in self._readers.items() if reader.facts.start is not None]
         owners = owners_of(self._readers, sessions)
-        parts: dict[str, list[tuple[str, RunReader]]] = {}
+        changed.update([*self._owners_changed(owners, changed)])
+        self._owners = owners
+        parts: dict[str, list[tuple[str, Facts]]] = {}
         for name, (owner, prefix) in owners.items():
-            parts.setdefault(owner, []).append((prefix, self._readers[name]))
-            if name in changed:
-                changed.add(owner)
+            parts.setdefault(owner, []).append((prefix, self._readers[name].facts))
         before, self._runs = self._runs, {}
-        for name, reader in self._readers.items():
-            if name in owners or is_experiment(name):
-                continue
-            run = None if name in changed else before.get(name)
-            if run is None:
-                sweep = _sweep_of(name, self._sweeps)
-                below = {
-                    prefix + tag: points
-                    for prefix, part in parts.get(name, ())
-                    for tag, points in part.facts.columns().items()
-                }
-                shown = name or os.path.basename(os.path.abspath(self._root))
-                texts = {
-                    prefix + tag: text for prefix, part in parts.get(name, ()) for tag, text in part.facts.texts.items()
-                }
-                run = reader.run(shown, self._sweeps.get(sweep), sweep, below, texts) or reader.bare_run(shown, sweep)
-            if run is not None:
-                self._runs[name] = run
-                yield run
+        for name in self._readers:
+            if name not in owners and not is_experiment(name):
+                run = None if name in changed else before.get(name)
+                run = run or self._read_run(name, parts.get(name, ()))
+                if run is not None:
+                    self._runs[name] = run
+                    yield run
+
+    def _owners_changed(self, owners: Mapping[str, tuple[str, str]], changed: set[str]) -> Iterator[str]:
+        """The runs that have other directories below them than before, or of which one of those changed."""
+        for name, owner in owners.items():
+            if name in changed or owner != self._owners.get(name):
+                yield owner[0]
+        for name, owner in self._owners.items():
+            if owner != owners.get(name):
+                yield owner[0]
+
+    def _read_run(self, name: str, parts: Sequence[tuple[str, Facts]]) -> RunResult | None:
+        """The run of a directory and of those that belong to it, each with what goes before its tags."""
+        sweep = _sweep_of(name, self._sweeps)
+        shown = name or os.path.basename(os.path.abspath(self._root))
+        reader = self._readers[name]
+        below = {prefix + tag: points for prefix, facts in parts for tag, points in facts.columns().items()}
+        texts = {prefix + tag: text for prefix, facts in parts for tag, text in facts.texts.items()}
+        return reader.run(shown, self._sweeps.get(sweep), sweep, below, texts) or reader.bare_run(shown, sweep)
 
 
 @contextlib.contextmanager
@@ -215,6 +224,8 @@ def declared_in(paths: LogDirPaths) -> Declared | None:
 def load_sweep(paths: LogDirPaths) -> dict[str, Any] | None:
     """What `sweep.json` holds; None when there is none. Raises LogDirError when it is not JSON."""
     try:
+        if stat.S_ISFIFO(os.stat(paths.sweep_json).st_mode):  # which would wait for a writer
+            raise OSError("it is no file")
         found: dict[str, Any] = json.loads(paths.sweep_json.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None

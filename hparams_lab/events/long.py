@@ -14,6 +14,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from hparams_lab.curve import Scalars
+from hparams_lab.events.wire import skipped, varint
 
 LONG = 1 << 16
 """An event of more bytes is long."""
@@ -25,7 +26,7 @@ _KNOWN = 1000
 def read_long(payload: bytes | bytearray) -> tuple[list[tuple[str, Scalars]], list[Summary.Value], Event]:
     """Points by tag, the values that are none, and the event without its values.
 
-    Raises ValueError when protobuf refuses it, wherever that is.
+    Raises ValueError or IndexError when protobuf refuses it, wherever that is.
     """
     event, ranges = _head(payload)
     points: dict[str, bytearray] = {}
@@ -37,7 +38,7 @@ def read_long(payload: bytes | bytearray) -> tuple[list[tuple[str, Scalars]], li
             tag = tags.get(head)
             if tag is None:
                 value = _parsed(Summary.Value, payload[at:stop])
-                if value.WhichOneof("value") != "simple_value" or head[-1:] != b"\x15" or value.ByteSize() != stop - at:
+                if head != Summary.Value(tag=value.tag, simple_value=0.0).SerializeToString()[:-4]:
                     if value.HasField("metadata") or value.WhichOneof("value"):
                         others.append(value)
                     continue
@@ -57,21 +58,14 @@ def _head(payload: bytes | bytearray) -> tuple[Event, list[tuple[int, int]]]:
     """The event without its summaries, and where those are."""
     rest, ranges, at = bytearray(), [], 0
     while at < len(payload):
-        begin = at
-        key, at = _varint(payload, at)
-        if key & 7 == 2:
-            length, at = _varint(payload, at)
-            if key == _SUMMARY:
-                ranges.append((at, at + length))
-            at += length
-        elif key & 7 in (1, 5):
-            at += 8 if key & 7 == 1 else 4
-        else:
-            at = _varint(payload, at)[1]
+        first = at
+        key, begin, at = skipped(payload, first)
         if at > len(payload):
             raise ValueError("it ends in the midst of a field")
-        if key != _SUMMARY:
-            rest += payload[begin:at]
+        if key == _SUMMARY:
+            ranges.append((begin, at))
+        else:
+            rest += payload[first:at]
     event: Event = _parsed(Event, rest)
     return event, ranges
 
@@ -86,24 +80,12 @@ def _fields(payload: bytes | bytearray, at: int, end: int) -> Iterator[tuple[int
         if length < 0x80:
             at += 1
         else:
-            length, at = _varint(payload, at)
+            length, at = varint(payload, at)
         if at + length > end:
             raise ValueError("it ends in the midst of a value")
         if length:
             yield at, at + length
         at += length
-
-
-def _varint(payload: bytes | bytearray, at: int) -> tuple[int, int]:
-    number = 0
-    for place in range(10):
-        if at + place >= len(payload):
-            break
-        byte = payload[at + place]
-        number |= (byte & 0x7F) << (7 * place)
-        if byte < 0x80:
-            return number, at + place + 1
-    raise ValueError("it ends in the midst of a number")
 
 
 def _parsed(kind: Any, data: bytes | bytearray) -> Any:

@@ -16,8 +16,8 @@ from hparams_lab.events import summaries
 from hparams_lab.events.cursor import Cursor
 from hparams_lab.events.event_file import is_event_file, read_events
 from hparams_lab.events.facts import Facts
+from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.record import OVERHEAD, frame, read_records
-from hparams_lab.events.scan import Layouts
 from hparams_lab.findings import Finding
 from hparams_lab.locks import is_held
 from hparams_lab.results import Outcome, RunResult
@@ -126,17 +126,19 @@ class RunReader:
         return changed
 
     def _read(self, names: list[str]) -> bool:
-        if self._names != names[: len(self._names)]:
+        changed = self._names != names[: len(self._names)]
+        if changed:
             self._begin()
         for name in names[len(self._names) :]:
             path = f"{self.directory}/{name}"
             self._cursors.append(Cursor(path, self._layouts, self.facts, self._findings))
             self._names.append(name)
-        changed = False
-        for cursor in self._cursors:
+        for place, cursor in enumerate(self._cursors):
+            before = cursor.offset
             found = cursor.read_new()
-            if found is None:  # cut or replaced: everything anew
-                self._begin()
+            later = any(other.offset for other in self._cursors[place + 1 :])
+            if found is None or (later and cursor.offset > before):
+                self._begin()  # cut, replaced, or grown before what was read of others: everything anew
                 self._read(names)
                 return True
             changed |= found

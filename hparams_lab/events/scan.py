@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 import google_crc32c
 import numpy as np
@@ -20,12 +19,15 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from hparams_lab.curve import Scalars
-from hparams_lab.events.crc import MASK_DELTA, masked_crc32c
-from hparams_lab.events.layout import LONGEST, Layout, Rows, layout_of
+from hparams_lab.events.crc import MASK_DELTA
+from hparams_lab.events.layout import Rows
+from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.long import LONG, read_long
 from hparams_lab.events.record import BAD_CHECKSUM, BAD_LENGTH, HEADER_SIZE, LARGEST, OVERHEAD, wild_length
+from hparams_lab.events.stretch import FEWEST, Sink, Stretch
 from hparams_lab.events.summaries import BadSummary
 from hparams_lab.events.tensor import BadTensor, scalar_of
+from hparams_lab.events.wire import LONGEST
 from hparams_lab.findings import Finding, Kind
 
 FEW = 64
@@ -37,9 +39,6 @@ SHORT_STRETCH = 1024
 GATHERED = 256
 """So many records are gathered first; four times as many each time that none repeat after them."""
 
-MOST_LAYOUTS = 32
-"""So many layouts are known for a length; records of yet others are read one by one."""
-
 MOST_FINDINGS = 1000
 """The last finding of a file stands for all beyond so many."""
 
@@ -48,46 +47,6 @@ NO_SCALARS = ("hparams", "text")
 
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
-
-
-class Sink(Protocol):
-    """Takes what a file says, in its order for each tag."""
-
-    def take_point(self, tags: Sequence[str], step: int, wall_time: float, values: Sequence[float]) -> None:
-        """The values of one event."""
-
-    def take_points(self, tag: str, points: Scalars) -> None:
-        """Many points of a tag, after those taken before."""
-
-    def take_value(self, value: Summary.Value, offset: int) -> None:
-        """A value that is no scalar, of the record at `offset`. Raises BadSummary when its message is none."""
-
-
-class Layouts:
-    """The layouts that records have had so far, by the lengths of their payloads."""
-
-    def __init__(self) -> None:
-        self.by_length: dict[int, list[Layout]] = {}
-        self.length_crcs: dict[int, int] = {}
-
-    def learned(self, payload: bytes) -> Layout | None:
-        """The layout of a payload, kept for others; None when it has none."""
-        layout = layout_of(payload)
-        if layout is not None and _is_event(payload):
-            known = self.by_length.setdefault(len(payload), [])
-            if len(known) < MOST_LAYOUTS and len(self.by_length) <= LONGEST:
-                known.append(layout)
-            return layout
-        return None
-
-    def length_is_sound(self, length: int, crc: int) -> bool:
-        """Whether that is the checksum of a length."""
-        known = self.length_crcs.get(length)
-        if known is None:
-            known = masked_crc32c(length.to_bytes(8, "little"))
-            if length <= LARGEST and len(self.length_crcs) < LONGEST:
-                self.length_crcs[length] = known
-        return known == crc
 
 
 class Scanner:
@@ -101,8 +60,8 @@ class Scanner:
 
     def __init__(self, file: str, layouts: Layouts, sink: Sink, findings: list[Finding]) -> None:
         self._file = file
-        self._layouts = layouts
-        self._sink = sink
+        self.layouts = layouts
+        self.sink = sink
         self._findings = findings
         self._to_gather = GATHERED
         self._found = 0
@@ -119,7 +78,7 @@ class Scanner:
         at, short = 0, 0
         while not self.ended:
             if end - at <= FEW * FEW:
-                return self._one_by_one(data, at, end, base, left, end)
+                return self.read_one_by_one(data, at, end, base, left, end)
             before = at
             at, records = self._repeated(data, at, end, base)
             if records >= SHORT_STRETCH:
@@ -130,15 +89,16 @@ class Scanner:
                 at = self._gathered(data, at, end, base, self._to_gather)
                 self._to_gather, short = self._to_gather * 4, 0
             if at == before:  # a record that is broken, or too long for these ways
-                at = self._one_by_one(data, at, end, base, left, 1)
+                at = self.read_one_by_one(data, at, end, base, left, 1)
                 if at == before:
                     break
         return at
 
     # One by one
 
-    def _one_by_one(self, data: bytes | bytearray, at: int, end: int, base: int, left: int, count: int) -> int:
-        sound = self._layouts.length_crcs
+    def read_one_by_one(self, data: bytes | bytearray, at: int, end: int, base: int, left: int, count: int) -> int:
+        """Read at most so many records from `at` on; where they end. See `scan` for the rest."""
+        sound = self.layouts.length_crcs
         value = google_crc32c.value
         while count and end - at >= HEADER_SIZE:
             length, length_crc = _HEADER.unpack_from(data, at)
@@ -160,7 +120,7 @@ class Scanner:
 
     def _length_is_sound(self, length: int, crc: int, offset: int, left: int) -> bool:
         """Whether a record may be of that length; if not, the reading ends here."""
-        if not self._layouts.length_is_sound(length, crc):
+        if not self.layouts.length_is_sound(length, crc):
             self._find(offset, Kind.BAD_LENGTH, BAD_LENGTH, left)
         elif length > LARGEST:
             self._find(offset, Kind.WILD_LENGTH, wild_length(length, left - HEADER_SIZE), left)
@@ -170,19 +130,11 @@ class Scanner:
         return False
 
     def _take(self, payload: bytes, offset: int) -> None:
-        for layout in self._layouts.by_length.get(len(payload), ()):
-            found = layout.one(payload)
-            if found is not None:
-                if layout.slots:
-                    self._sink.take_point(layout.tags, *found)
-                return
-        learned = self._layouts.learned(payload)
-        if learned is None:
+        found = self.layouts.read(payload)
+        if found is None:
             self.take_event(payload, offset)
-        elif learned.slots:
-            found = learned.one(payload)
-            assert found is not None
-            self._sink.take_point(learned.tags, *found)
+        elif found[0].slots:
+            self.sink.take_point(found[0].tags, *found[1])
 
     def take_event(self, payload: bytes | bytearray, offset: int) -> None:
         """Read the payload of a record that has no layout; its checksum is verified already."""
@@ -197,7 +149,7 @@ class Scanner:
             self._find(offset, Kind.NOT_AN_EVENT, f"a record is not an Event ({error})", len(payload) + OVERHEAD)
             return
         for tag, column in points:
-            self._sink.take_points(tag, column)
+            self.sink.take_points(tag, column)
         for value in values:
             if value.metadata.plugin_data.plugin_name in NO_SCALARS:
                 self.give_value(value, offset)
@@ -207,7 +159,7 @@ class Scanner:
     def give_value(self, value: Summary.Value, offset: int) -> None:
         """Give the sink a value that is no scalar."""
         try:
-            self._sink.take_value(value, offset)
+            self.sink.take_value(value, offset)
         except BadSummary as error:
             self._find(offset, Kind.NOT_AN_EVENT, f"what {value.tag!r} holds is no message: {error}", value.ByteSize())
 
@@ -220,7 +172,7 @@ class Scanner:
         if number is None:
             self.give_value(value, offset)
         else:
-            self._sink.take_point((value.tag,), event.step, event.wall_time, (number,))
+            self.sink.take_point((value.tag,), event.step, event.wall_time, (number,))
 
     def _find(self, offset: int, kind: Kind, reason: str, lost: int) -> None:
         self._found += 1
@@ -247,7 +199,7 @@ class Scanner:
             header = Rows(data, at + start, stride, count).column(shift, dtype)
             other = np.flatnonzero(header != header[0])
             count = int(other[0]) if len(other) else count
-        stretch = _Stretch(self, data, base)
+        stretch = Stretch(self, data, base)
         for place, start in enumerate(starts):
             rows = Rows(data, at + start, stride, count)
             stretch.take(rows, int(lengths[place]), np.arange(place, count * period, period), at + start, stride)
@@ -283,7 +235,7 @@ class Scanner:
             same = lengths == length
             first = int(np.argmax(same))
             crc = int(fields["crc"][first])
-            if self._layouts.length_is_sound(length, crc):
+            if self.layouts.length_is_sound(length, crc):
                 good &= ~same | (fields["crc"] == crc)
             else:
                 good[first] = False
@@ -297,11 +249,11 @@ class Scanner:
         offsets, lengths = self._walked(data, at, end, most)
         if not len(offsets):
             return at
-        stretch = _Stretch(self, data, base)
+        stretch = Stretch(self, data, base)
         whole = Rows(data, 0, 1, 0)
         for length in np.unique(lengths).tolist():
             which = np.flatnonzero(lengths == length)
-            if length > LONGEST or len(which) < 4:
+            if length > LONGEST or len(which) < FEWEST:
                 stretch.take_singly(offsets[which].tolist(), which.tolist(), length)
                 continue
             size = length + OVERHEAD
@@ -309,128 +261,6 @@ class Scanner:
             stretch.take(rows, length, which, offsets[which])
         stretch.hand_on()
         return int(offsets[-1] + lengths[-1]) + OVERHEAD
-
-
-class _Stretch:
-    """What is read of records in another order than theirs, to be handed on in theirs."""
-
-    def __init__(self, scanner: Scanner, data: bytes | bytearray, base: int) -> None:
-        self._scanner = scanner
-        self._data = data
-        self._base = base
-        self._parts: dict[str, list[tuple[NDArray[np.int64], Scalars]]] = {}
-        self._singles: list[tuple[int, int, int]] = []
-
-    def take(self, rows: Rows, length: int, order: NDArray[np.int64], offsets: Any, stride: int = 0) -> None:
-        """Read records of one length.
-
-        Args:
-          order: the number of each record in the stretch.
-          offsets: where each is in the data, or the first of them where they are `stride` apart.
-        """
-        if stride:
-            offsets = offsets + stride * np.arange(rows.size)
-        layouts = self._scanner._layouts
-        known = list(layouts.by_length.get(length, ()))
-        tried = 0
-        while rows.size:
-            if tried == len(known):
-                first = bytes(rows.column(0, f"V{length + OVERHEAD}")[0])[HEADER_SIZE:-4]
-                layout = layouts.learned(first) if tried < MOST_LAYOUTS else None
-                if layout is None or not self._sound_sample(rows, first, length):
-                    break
-                known.append(layout)
-            layout = known[tried]
-            tried += 1
-            good = layout.fits(rows)
-            if good.all():
-                self._take_rows(layout, rows, order, offsets)
-                return
-            fitting, others = np.flatnonzero(good), np.flatnonzero(~good)
-            if len(fitting):
-                self._take_rows(layout, rows.taken(fitting, length + OVERHEAD), order[fitting], offsets[fitting])
-            rows, order, offsets = rows.taken(others, length + OVERHEAD), order[others], offsets[others]
-        self.take_singly(offsets.tolist(), order.tolist(), length)
-
-    def _sound_sample(self, rows: Rows, payload: bytes, length: int) -> bool:
-        """Whether the first of the rows may be learned from: its checksum holds."""
-        return int(rows.column(HEADER_SIZE + length, "<u4")[0]) == masked_crc32c(payload)
-
-    def take_singly(self, offsets: list[int], order: list[int], length: int) -> None:
-        """Let records be read one by one."""
-        self._singles += [(number, offset, length) for number, offset in zip(order, offsets, strict=True)]
-
-    def _take_rows(self, layout: Layout, rows: Rows, order: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
-        decoded = layout.decoded(rows)
-        steps, wall_times, sound = decoded.steps, decoded.wall_times, decoded.sound
-        kept: Any = slice(None)
-        if not sound.all():
-            kept = np.flatnonzero(sound)
-            self.take_singly(offsets[~sound].tolist(), order[~sound].tolist(), len(layout.sample))
-        for slot, values in zip(layout.slots, decoded.values, strict=True):
-            part = order[kept], Scalars(steps[kept], wall_times[kept], values[kept])
-            if len(part[0]):
-                self._parts.setdefault(slot.tag, []).append(part)
-
-    def hand_on(self) -> None:
-        """Give everything to the sink."""
-        singles = _Singles()
-        scanner, sink = self._scanner, self._scanner._sink
-        scanner._sink = singles
-        for number, offset, length in sorted(self._singles):
-            singles.order = number
-            end = offset + length + OVERHEAD
-            scanner._one_by_one(self._data, offset, end, self._base, end, 1)
-        scanner._sink = sink
-        for value, offset in singles.values:
-            scanner.give_value(value, offset)
-        for tag, part in singles.parts():
-            self._parts.setdefault(tag, []).append(part)
-        for tag, parts in sorted(self._parts.items(), key=lambda item: min(int(order[0]) for order, _ in item[1])):
-            sink.take_points(tag, _in_order(parts))
-
-
-class _Singles:
-    """A sink that remembers which record each point is from."""
-
-    def __init__(self) -> None:
-        self.order = 0
-        self.values: list[tuple[Summary.Value, int]] = []
-        self._points: dict[str, list[tuple[int, int, float, float]]] = {}
-
-    def take_point(self, tags: Sequence[str], step: int, wall_time: float, values: Sequence[float]) -> None:
-        for tag, value in zip(tags, values, strict=True):
-            self._points.setdefault(tag, []).append((self.order, step, wall_time, value))
-
-    def take_points(self, tag: str, points: Scalars) -> None:
-        for step, wall_time, value in zip(*(column.tolist() for column in points), strict=True):
-            self.take_point((tag,), step, wall_time, (value,))
-
-    def take_value(self, value: Summary.Value, offset: int) -> None:
-        self.values.append((value, offset))
-
-    def parts(self) -> Iterator[tuple[str, tuple[NDArray[np.int64], Scalars]]]:
-        for tag, points in self._points.items():
-            order, steps, wall_times, values = zip(*points, strict=True)
-            yield tag, (np.array(order), Scalars(np.array(steps), np.array(wall_times), np.array(values)))
-
-
-def _is_event(payload: bytes) -> bool:
-    """Whether protobuf finds no fault with a payload, nor with the parts of it that a layout only skips."""
-    try:
-        Event.FromString(payload)
-    except Exception:  # protobuf's DecodeError has no stable home across its versions
-        return False
-    return True
-
-
-def _in_order(parts: list[tuple[NDArray[np.int64], Scalars]]) -> Scalars:
-    """The points of one tag, in the order of their records."""
-    if len(parts) == 1:
-        return parts[0][1]
-    order = np.argsort(np.concatenate([order for order, _ in parts]), kind="stable")
-    columns = zip(*(points for _, points in parts), strict=True)
-    return Scalars(*(np.concatenate(column)[order] for column in columns))
 
 
 def _period(lengths: NDArray[np.int64]) -> int:

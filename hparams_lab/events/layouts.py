@@ -1,0 +1,83 @@
+"""`Layouts`: the layouts that records have had so far; what was learned of one file is known of the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tensorboard.compat.proto.event_pb2 import Event
+
+from hparams_lab.events.crc import masked_crc32c
+from hparams_lab.events.layout import Layout, Point
+from hparams_lab.events.record import LARGEST
+from hparams_lab.events.wire import LONGEST, layout_of
+
+MOST_LAYOUTS = 4096
+"""So many layouts are remembered."""
+
+MOST_FORMS = 32
+"""So many different forms of records of one length are; records of yet others are read one by one."""
+
+
+class _Form(NamedTuple):
+    """The layouts that differ in their fixed bytes only, and what takes their payloads apart."""
+
+    unpack: Callable[[bytes], tuple[Any, ...]]
+    layouts: dict[tuple[bytes, ...], Layout]
+
+
+_NONE: dict[object, _Form] = {}
+
+
+class Layouts:
+    """The layouts that records have had so far."""
+
+    def __init__(self) -> None:
+        self._forms: dict[int, dict[object, _Form]] = {}  # by length, then by what varies
+        self._count = 0
+        self.length_crcs: dict[int, int] = {}
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return self._count
+
+    def read(self, payload: bytes) -> tuple[Layout, Point] | None:
+        """The layout of a payload and what it says; None when it has none."""
+        for unpack, layouts in self._forms.get(len(payload), _NONE).values():
+            found = unpack(payload)
+            layout = layouts.get(found[::2])
+            if layout is not None:
+                point = layout.point(found)
+                if point is not None:
+                    return layout, point
+        learned = layout_of(payload)
+        if learned is None or not _is_event(payload):
+            return None
+        self._keep(learned)
+        point = learned.one(payload)
+        return None if point is None else (learned, point)
+
+    def _keep(self, layout: Layout) -> None:
+        forms = self._forms.setdefault(len(layout.sample), {})
+        if self._count < MOST_LAYOUTS and len(forms) < MOST_FORMS:
+            self._count += 1
+            forms.setdefault(layout.holes, _Form(layout.unpack, {})).layouts[layout.fixed] = layout
+
+    def length_is_sound(self, length: int, crc: int) -> bool:
+        """Whether that is the checksum of a length."""
+        known = self.length_crcs.get(length)
+        if known is None:
+            known = masked_crc32c(length.to_bytes(8, "little"))
+            if length <= LARGEST and len(self.length_crcs) < LONGEST:
+                self.length_crcs[length] = known
+        return known == crc
+
+
+def _is_event(payload: bytes) -> bool:
+    """Whether protobuf finds no fault with a payload, nor with the parts of it that a layout only skips."""
+    try:
+        Event.FromString(payload)
+    except Exception:  # protobuf's DecodeError has no stable home across its versions
+        return False
+    return True

@@ -1,0 +1,171 @@
+"""`Stretch`: the records of a stretch of a file, read as rows in whatever order, and handed on in theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from hparams_lab.curve import Scalars
+from hparams_lab.events.crc import masked_crc32c
+from hparams_lab.events.layout import Layout, Rows
+from hparams_lab.events.layouts import MOST_FORMS, Layouts
+from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
+
+FEWEST = 4
+"""Fewer records of a tag are read one by one."""
+
+
+class Sink(Protocol):
+    """Takes what a file says, in its order for each tag."""
+
+    def take_point(self, tags: Sequence[str], step: int, wall_time: float, values: Sequence[float]) -> None:
+        """The values of one event."""
+
+    def take_points(self, tag: str, points: Scalars) -> None:
+        """Many points of a tag, after those taken before."""
+
+    def take_value(self, value: Summary.Value, offset: int) -> None:
+        """A value that is no scalar, of the record at `offset`. Raises BadSummary when its message is none."""
+
+
+class Reads(Protocol):
+    """Who reads single records, for what cannot be read as rows: a `Scanner`."""
+
+    layouts: Layouts
+    sink: Sink
+
+    def read_one_by_one(self, data: bytes | bytearray, at: int, end: int, base: int, left: int, count: int) -> int:
+        """Read at most so many records from `at` on; where they end."""
+
+    def give_value(self, value: Summary.Value, offset: int) -> None:
+        """Give the sink a value that is no scalar."""
+
+
+class Stretch:
+    """What is read of records in another order than theirs, to be handed on in theirs."""
+
+    def __init__(self, scanner: Reads, data: bytes | bytearray, base: int) -> None:
+        self._scanner = scanner
+        self._data = data
+        self._base = base
+        self._parts: dict[str, list[tuple[NDArray[np.int64], Scalars]]] = {}
+        self._singles: list[tuple[int, int, int]] = []
+
+    def take(self, rows: Rows, length: int, order: NDArray[np.int64], offsets: Any, stride: int = 0) -> None:
+        """Read records of one length.
+
+        Args:
+          order: the number of each record in the stretch.
+          offsets: where each is in the data, or the first of them where they are `stride` apart.
+        """
+        if stride:
+            offsets = offsets + stride * np.arange(rows.size)
+        for _ in range(MOST_FORMS):
+            layout = self._layout_of_first(rows, length)
+            if layout is None:
+                break
+            alike = layout.fits_form(rows)
+            if alike.all():
+                self._take_form(layout, rows, order, offsets)
+                return
+            fitting, others = np.flatnonzero(alike), np.flatnonzero(~alike)
+            size = length + OVERHEAD
+            self._take_form(layout, rows.taken(fitting, size), order[fitting], offsets[fitting])
+            rows, order, offsets = rows.taken(others, size), order[others], offsets[others]
+        self.take_singly(offsets.tolist(), order.tolist(), length)
+
+    def _layout_of_first(self, rows: Rows, length: int) -> Layout | None:
+        """The layout of the first of the rows; None when it has none, or its checksum fails."""
+        payload = bytes(rows.column(0, f"V{length + OVERHEAD}")[0])[HEADER_SIZE:-4]
+        if int(rows.column(HEADER_SIZE + length, "<u4")[0]) != masked_crc32c(payload):
+            return None
+        found = self._scanner.layouts.read(payload)
+        return found[0] if found else None
+
+    def _take_form(self, layout: Layout, rows: Rows, order: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
+        """Read records that differ from a layout in their tags at most: those of each tag together."""
+        if layout.fits(rows).all():
+            self._take_rows(layout, rows, order, offsets)
+            return
+        length = len(layout.sample)
+        keys = layout.tag_keys(rows)
+        sorting = np.argsort(keys, kind="stable")
+        ends = np.flatnonzero(np.diff(keys[sorting])) + 1
+        for which in np.split(sorting, ends):
+            same = rows.taken(which, length + OVERHEAD)
+            its = self._layout_of_first(same, length) if len(which) >= FEWEST else None
+            if its is not None and its.fits(same).all():
+                self._take_rows(its, same, order[which], offsets[which])
+            else:
+                self.take_singly(offsets[which].tolist(), order[which].tolist(), length)
+
+    def take_singly(self, offsets: list[int], order: list[int], length: int) -> None:
+        """Let records be read one by one."""
+        self._singles += [(number, offset, length) for number, offset in zip(order, offsets, strict=True)]
+
+    def _take_rows(self, layout: Layout, rows: Rows, order: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
+        decoded = layout.decoded(rows)
+        steps, wall_times, sound = decoded.steps, decoded.wall_times, decoded.sound
+        kept: Any = slice(None)
+        if not sound.all():
+            kept = np.flatnonzero(sound)
+            self.take_singly(offsets[~sound].tolist(), order[~sound].tolist(), len(layout.sample))
+        for slot, values in zip(layout.slots, decoded.values, strict=True):
+            part = order[kept], Scalars(steps[kept], wall_times[kept], values[kept])
+            if len(part[0]):
+                self._parts.setdefault(slot.tag, []).append(part)
+
+    def hand_on(self) -> None:
+        """Give everything to the sink."""
+        singles = _Singles()
+        scanner, sink = self._scanner, self._scanner.sink
+        scanner.sink = singles
+        for number, offset, length in sorted(self._singles):
+            singles.order = number
+            end = offset + length + OVERHEAD
+            scanner.read_one_by_one(self._data, offset, end, self._base, end, 1)
+        scanner.sink = sink
+        for value, offset in singles.values:
+            scanner.give_value(value, offset)
+        for tag, part in singles.parts():
+            self._parts.setdefault(tag, []).append(part)
+        for tag, parts in sorted(self._parts.items(), key=lambda item: min(int(order[0]) for order, _ in item[1])):
+            sink.take_points(tag, _in_order(parts))
+
+
+class _Singles:
+    """A sink that remembers which record each point is from."""
+
+    def __init__(self) -> None:
+        self.order = 0
+        self.values: list[tuple[Summary.Value, int]] = []
+        self._points: dict[str, list[tuple[int, int, float, float]]] = {}
+
+    def take_point(self, tags: Sequence[str], step: int, wall_time: float, values: Sequence[float]) -> None:
+        for tag, value in zip(tags, values, strict=True):
+            self._points.setdefault(tag, []).append((self.order, step, wall_time, value))
+
+    def take_points(self, tag: str, points: Scalars) -> None:
+        for step, wall_time, value in zip(*(column.tolist() for column in points), strict=True):
+            self.take_point((tag,), step, wall_time, (value,))
+
+    def take_value(self, value: Summary.Value, offset: int) -> None:
+        self.values.append((value, offset))
+
+    def parts(self) -> Iterator[tuple[str, tuple[NDArray[np.int64], Scalars]]]:
+        for tag, points in self._points.items():
+            order, steps, wall_times, values = zip(*points, strict=True)
+            yield tag, (np.array(order), Scalars(np.array(steps), np.array(wall_times), np.array(values)))
+
+
+def _in_order(parts: list[tuple[NDArray[np.int64], Scalars]]) -> Scalars:
+    """The points of one tag, in the order of their records."""
+    if len(parts) == 1:
+        return parts[0][1]
+    order = np.argsort(np.concatenate([order for order, _ in parts]), kind="stable")
+    columns = zip(*(points for _, points in parts), strict=True)
+    return Scalars(*(np.concatenate(column)[order] for column in columns))

@@ -1,0 +1,157 @@
+"""`layout_of`: the `Layout` of a payload, from protobuf's wire format; and the varints that it is made of.
+
+Source: https://protobuf.dev/programming-guides/encoding/
+"""
+
+from __future__ import annotations
+
+from hparams_lab.events.layout import Layout, Slot
+
+LONGEST = 4096
+"""Longer records are read by protobuf."""
+
+_READ_BY_PROTOBUF = (b"hparams", b"text")
+_WALL_TIME, _STEP, _VERSION, _SUMMARY, _SOURCE = 0x09, 0x10, 0x1A, 0x2A, 0x52
+_TAG, _SIMPLE, _TENSOR, _METADATA = 0x0A, 0x15, 0x42, 0x4A
+
+
+def varint(payload: bytes | bytearray, at: int) -> tuple[int, int]:
+    """The varint that stands there, and where it ends. Raises ValueError when it does not, IndexError at the end."""
+    number = 0
+    for place in range(10):
+        byte = payload[at + place]
+        number |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            return number, at + place + 1
+    raise ValueError("a number has no end")
+
+
+def skipped(payload: bytes | bytearray, at: int) -> tuple[int, int, int]:
+    """The key of the field that stands there, where its content begins (behind its length), and where it ends.
+
+    Raises ValueError for a field of no known kind, IndexError at the end.
+    """
+    key, begin = varint(payload, at)
+    kind = key & 7
+    if kind == 2:
+        length, begin = varint(payload, begin)
+        return key, begin, begin + length
+    if kind == 0:
+        return key, begin, varint(payload, begin)[1]
+    if kind not in (1, 5):
+        raise ValueError("it has a field of no known kind")
+    return key, begin, begin + (8 if kind == 1 else 4)
+
+
+def last_field(payload: bytes, at: int, end: int, wanted: int) -> tuple[int, int]:
+    """Where the content of the last field of that key begins and ends, between `at` and `end`.
+
+    Raises ValueError without one, and as `skipped` does.
+    """
+    found = None
+    while at < end:
+        key, begin, at = skipped(payload, at)
+        if key == wanted:
+            found = begin, at
+    if found is None or at > end:
+        raise ValueError("there is no such field")
+    return found
+
+
+def layout_of(payload: bytes) -> Layout | None:
+    """The layout of a payload; None for one that only protobuf understands."""
+    if len(payload) > LONGEST or any(name in payload for name in _READ_BY_PROTOBUF):
+        return None
+    try:
+        return _event(payload)
+    except (IndexError, ValueError):
+        return None
+
+
+def _event(payload: bytes) -> Layout:
+    wall_time, step, step_width = -1, -1, 0
+    slots: tuple[Slot, ...] = ()
+    at, last = 0, 0
+    while at < len(payload):
+        key = payload[at]
+        if key <= last:
+            raise ValueError  # twice, or in another order
+        last = key
+        at += 1
+        if key == _WALL_TIME:
+            wall_time, at = at, at + 8
+        elif key == _STEP:
+            step = at
+            at = varint(payload, at)[1]
+            step_width = at - step
+            if step_width > 9:
+                raise ValueError  # a negative step
+        elif key in (_VERSION, _SOURCE, _SUMMARY):
+            begin, at = _delimited(payload, at, len(payload))
+            slots = _summary(payload, begin, at) if key == _SUMMARY else slots
+            if key == _VERSION:
+                payload[begin:at].decode()
+        else:
+            raise ValueError
+    if at != len(payload):
+        raise ValueError
+    return Layout(payload, wall_time, step, step_width, slots)
+
+
+def _summary(payload: bytes, at: int, end: int) -> tuple[Slot, ...]:
+    slots = []
+    while at < end:
+        if payload[at] != _TAG:  # Summary.value has the same number and type
+            raise ValueError
+        begin, at = _delimited(payload, at + 1, end)
+        slots.append(_value(payload, begin, at))
+    return tuple(slots)
+
+
+def _value(payload: bytes, at: int, end: int) -> Slot:
+    """A value: its tag first, then a number, then perhaps its metadata."""
+    if payload[at] != _TAG:
+        raise ValueError
+    tag_at, at = _delimited(payload, at + 1, end)
+    tag = payload[tag_at:at].decode()
+    if at < end and payload[at] == _SIMPLE:
+        slot, at = Slot(at + 1, "<f4", tag, tag_at), at + 5
+    elif at < end and payload[at] == _TENSOR:
+        begin, at = _delimited(payload, at + 1, end)
+        slot = Slot(*_tensor(payload, begin, at), tag, tag_at)
+    else:
+        raise ValueError
+    if at < end and payload[at] == _METADATA:
+        at = _delimited(payload, at + 1, end)[1]
+    if at != end:
+        raise ValueError
+    return slot
+
+
+_TENSOR_FORMS = {
+    head + key: dtype
+    for head, keys, dtype in [
+        # the type, and a shape without dimensions or none; then tensor_content, *_val packed, *_val
+        (b"\x08\x01\x12\x00", (b"\x22\x04", b"\x2a\x04", b"\x2d"), "<f4"),
+        (b"\x08\x01", (b"\x22\x04", b"\x2a\x04", b"\x2d"), "<f4"),
+        (b"\x08\x02\x12\x00", (b"\x22\x08", b"\x32\x08", b"\x31"), "<f8"),
+        (b"\x08\x02", (b"\x22\x08", b"\x32\x08", b"\x31"), "<f8"),
+    ]
+    for key in keys
+}
+
+
+def _tensor(payload: bytes, begin: int, end: int) -> tuple[int, str]:
+    """Where the one number of a tensor stands, and its type."""
+    for form, dtype in _TENSOR_FORMS.items():
+        if end - begin == len(form) + int(dtype[2]) and payload.startswith(form, begin):
+            return begin + len(form), dtype
+    raise ValueError
+
+
+def _delimited(payload: bytes, at: int, end: int) -> tuple[int, int]:
+    """Where a length-delimited field begins and ends, inside of `end`."""
+    length, begin = varint(payload, at)
+    if begin + length > end:
+        raise ValueError
+    return begin, begin + length
