@@ -75,7 +75,7 @@ class By:
         if not len(values):
             return math.nan
         if self.rule == "best":
-            return float(values.max() if goal == "max" else values.min())
+            return float(values.max() if goal == "max" else values.min()) + 0.0  # -0.0 is 0.0
         return float(values.mean() if self.rule == "mean" else values[-1])
 
     def _last(self, points: Scalars) -> Scalars:

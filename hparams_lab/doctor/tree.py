@@ -19,8 +19,8 @@ from hparams_lab.doctor.salvage import contents, next_record
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.cursor import Cursor
-from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
 from hparams_lab.events.layouts import Layouts
+from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
 from hparams_lab.events.tree import above_of, walk
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import is_held

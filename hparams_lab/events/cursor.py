@@ -33,7 +33,8 @@ _FIELDS = (0x09, 0x10, 0x1A, 0x22, 0x2A, 0x32, 0x3A, 0x42, 0x4A, 0x52)
 """What an Event may begin with: the keys of its fields."""
 
 FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)  # a FIFO would wait for a writer
-_buffer = bytearray()
+_idle: list[bytearray] = []
+"""Buffers for pieces that nobody uses: fresh memory is slower than the reading."""
 
 
 class Cursor:
@@ -105,30 +106,34 @@ class Cursor:
         return False
 
     def _read(self, file: int) -> None:
+        os.lseek(file, self.offset, os.SEEK_SET)
         left = self.size - self.offset
         if left <= SMALL:
-            if self.offset:
-                os.lseek(file, self.offset, os.SEEK_SET)
-            data = os.read(file, left)
+            data = b"".join(_pieces(file, left))
             self.offset += self._scanner.scan(data, len(data), self.offset, left)
             return
-        os.lseek(file, self.offset, os.SEEK_SET)
-        if not _buffer:
-            _buffer.extend(bytes(PIECE))
+        buffer = _idle.pop() if _idle else bytearray(PIECE)
+        with memoryview(buffer) as view, io.FileIO(file, closefd=False) as reader:
+            self._read_pieces(buffer, view, reader)
+        _idle.append(buffer)
+
+    def _read_pieces(self, buffer: bytearray, view: memoryview, reader: io.FileIO) -> None:
         filled = 0
-        with memoryview(_buffer) as view, io.FileIO(file, closefd=False) as reader:
-            while not self._scanner.ended:
-                more = reader.readinto(view[filled : min(PIECE, self.size - self.offset)]) or 0
-                filled += more
-                used = self._scanner.scan(_buffer, filled, self.offset, self.size - self.offset)
-                if not used and (not more or filled < PIECE or not self._skip_long(file, view)):
-                    return
-                if not used:
-                    filled = 0
-                    continue
+        while not self._scanner.ended:
+            wanted = min(PIECE, self.size - self.offset)
+            more = reader.readinto(view[filled:wanted]) or 0
+            filled += more
+            used = self._scanner.scan(buffer, filled, self.offset, self.size - self.offset)
+            if used:
                 self.offset += used
                 view[: filled - used] = view[used:filled]
                 filled -= used
+            elif filled == PIECE:
+                if not self._skip_long(reader.fileno(), view):
+                    return
+                filled = 0
+            elif filled == wanted or not more:
+                return
 
     def _skip_long(self, file: int, view: memoryview) -> bool:
         """Read a record that is longer than a piece, if it is whole."""

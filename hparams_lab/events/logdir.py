@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import gc
-import itertools
 import json
 import os
 import stat
@@ -18,9 +16,9 @@ from hparams_lab.declared import Declared
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.alike import read_alike
 from hparams_lab.events.declaration import ExperimentMessage, declared_by, union
-from hparams_lab.events.event_file import is_event_file
 from hparams_lab.events.facts import Facts
 from hparams_lab.events.layouts import Layouts
+from hparams_lab.events.nearby import no_directory, no_runs
 from hparams_lab.events.reader import RunReader
 from hparams_lab.events.tree import Tree, above_of, is_experiment, owners_of, walk
 from hparams_lab.events.writer import sync_directory
@@ -59,7 +57,7 @@ class LogDirReader:
     def read(self) -> Results:
         """What the directory holds now. Raises LogDirError as `read` does."""
         if not os.path.isdir(self._root):
-            raise LogDirError(missing(self._root))
+            raise LogDirError(no_directory(self._root))
         with _without_collection():
             return self._read()
 
@@ -88,16 +86,13 @@ class LogDirReader:
         findings = [*tree.findings, *(finding for reader in self._readers.values() for finding in reader.findings)]
         declared = _common(sweeps, runs)
         if not runs and declared is None and not findings:
-            raise LogDirError(nothing_in(self._root))
+            raise LogDirError(no_runs(self._root))
         there = {name: found for name, found in sweeps.items() if found is not None}
         return Results(declared, runs, there, tuple(findings))
 
     def _declared(self, tree: Tree) -> dict[str, Declared | None]:
         """The sweeps' directories, and what each declares: its `sweep.json`, else all Experiment summaries in it."""
-        roots = set(tree.sweeps)
-        for name, reader in self._readers.items():
-            if reader.facts.experiment is not None and reader.facts.start is None and not is_experiment(name):
-                roots.add(name)
+        roots = tree.sweeps | {*self._foreign_sweeps()}
         messages: dict[str, ExperimentMessage] = {}
         for name, reader in self._readers.items():
             message = reader.facts.experiment
@@ -110,9 +105,19 @@ class LogDirReader:
             found[sweep] = stored or (declared_by(messages[sweep]) if sweep in messages else None)
         return found
 
+    def _foreign_sweeps(self) -> Iterator[str]:
+        """Where another tool wrote an Experiment summary: its directory, or the one above where no run is below it."""
+        sessions = [name for name, reader in self._readers.items() if reader.facts.start is not None]
+        inhabited = {above for name in sessions for above in above_of(name)}
+        for name, reader in self._readers.items():
+            if reader.facts.experiment is not None and reader.facts.start is None and not is_experiment(name):
+                yield name if name in inhabited else name.rpartition("/")[0]
+
     def _stored(self, sweep: str, tree: Tree) -> Declared | None:
         """What a `sweep.json` declares. One that cannot be read is an error at the root, and a finding below it."""
         paths = LogDirPaths(Path(self._root, sweep))
+        if any(finding.file == str(paths.sweep_json) for finding in tree.findings):
+            return None  # a link that leads out
         try:
             return declared_in(paths)
         except LogDirError as error:
@@ -182,29 +187,6 @@ def _common(sweeps: Mapping[str, Declared | None], runs: Iterable[RunResult]) ->
     used = {run.sweep for run in runs} or set(sweeps)
     found = [sweeps.get(sweep) for sweep in sorted(used)]
     return found[0] if found and all(other == found[0] for other in found) else None
-
-
-def missing(root: str) -> str:
-    """What to say of a log directory that is none."""
-    if os.path.exists(root):
-        return f"the log directory {root} is a file; name a directory that a sweep or run was logged to"
-    beside = os.path.dirname(root) or "."
-    names = os.listdir(beside) if os.path.isdir(beside) else []
-    close = difflib.get_close_matches(os.path.basename(root), names, n=1)
-    hint = f"; did you mean {os.path.join(os.path.dirname(root), close[0])}?" if close else ""
-    return f"the log directory {root} does not exist{hint or '; name a directory that a sweep or run was logged to'}"
-
-
-def nothing_in(root: str) -> str:
-    """What to say of a log directory without runs: what was looked for, and where there is some."""
-    around = os.path.dirname(os.path.abspath(root))
-    found = next((folder for folder, _, files in _few(os.walk(around)) if any(map(is_event_file, files))), None)
-    hint = f"; the nearest that has some is {os.path.relpath(found)}" if found else "; is it the right one?"
-    return f"{root} holds no runs: no file with 'tfevents' in its name and hparams or scalars, there or below{hint}"
-
-
-def _few(entries: Iterator[Any], most: int = 1000) -> Iterator[Any]:
-    return itertools.islice(entries, most)
 
 
 def declared_in(paths: LogDirPaths) -> Declared | None:

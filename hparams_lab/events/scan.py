@@ -66,6 +66,7 @@ class Scanner:
         self._to_gather = GATHERED
         self._found = 0
         self._rest = 0
+        self._last: Finding | None = None
         self.ended = False
         """Whether a broken length ended the reading: where the next record begins is not known."""
 
@@ -178,11 +179,14 @@ class Scanner:
         self._found += 1
         if self._found >= MOST_FINDINGS:
             self._rest += lost
-            if self._found > MOST_FINDINGS:
-                offset = self._findings.pop().offset
+            if self._last is not None:
+                offset = self._last.offset
+                self._findings.remove(self._last)
             reason = f"{reason}; from here on {self._found - MOST_FINDINGS + 1} records are damaged"
             lost = self._rest
-        self._findings.append(Finding(self._file, offset, kind, reason, lost))
+        found = Finding(self._file, offset, kind, reason, lost)
+        self._findings.append(found)
+        self._last = found if self._found >= MOST_FINDINGS else None
 
     # Rows at even distances
 

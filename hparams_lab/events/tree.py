@@ -66,7 +66,7 @@ def _look(
             continue
         is_link = entry.is_symlink()
         if is_link and not (os.path.realpath(entry.path) + os.sep).startswith(inside):
-            if is_event_file(name) or _is_directory(entry):
+            if is_event_file(name) or name == SWEEP_JSON or _is_directory(entry):
                 reason = "a link out of the log directory, which is not followed"
                 tree.findings.append(Finding(entry.path, 0, Kind.SYMLINK, reason, 0))
         elif name == SWEEP_JSON:
