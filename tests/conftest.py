@@ -35,3 +35,33 @@ def weird_tmp_path(tmp_path: Path) -> Path:
     path = tmp_path / '-- it\'s "odd"\n$HOME..%20 ünï→試'
     path.mkdir()
     return path
+
+
+@pytest.fixture
+def lab_command(capsys):
+    """`lab_command(arguments...)`, one by one or in one text, runs `hparams-lab` here: exit code, output and errors."""
+    from hparams_lab.cli.main import main
+
+    def call(*arguments):
+        given = arguments[0].split() if len(arguments) == 1 else [*map(str, arguments)]
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit:
+            main(given)
+        return exit.value.code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def lines_of(lab_command):
+    """`lines_of(arguments...)` is the lines that a command prints; with `refused=True` its one line of error."""
+
+    def call(*arguments, refused=False):
+        code, said, errors = lab_command(*arguments)
+        assert (code, bool(errors)) == (2 * refused, refused), errors
+        if not refused:
+            return said.splitlines()
+        assert (said, errors.count("\n")) == ("", 1)
+        return errors.removeprefix("error: ").rstrip("\n")
+
+    return call

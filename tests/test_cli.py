@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import hparams_lab as lab
-from hparams_lab.cli.main import COMMANDS, main
+from hparams_lab.cli.main import COMMANDS
 
 HEAD = """
 import hparams_lab as lab
@@ -36,18 +36,6 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def lab_command(capsys):
-    """`lab_command(arguments)` is the exit code, the standard output and the standard error."""
-
-    def call(arguments):
-        with pytest.raises(SystemExit) as exit:
-            main(arguments if isinstance(arguments, list) else arguments.split())
-        return exit.value.code, *capsys.readouterr()
-
-    return call
-
-
 def strict(text):
     """The JSON of each line, NaN and Infinity refused."""
     return [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
@@ -65,12 +53,12 @@ def test_help_lists_every_command(lab_command):
         assert summary in " ".join(said.split())
     assert "\n  Examples:\n    hparams-lab run digits " in said
     assert lab_command("--version") == (0, f"hparams-lab, version {lab.__version__}\n", "")
-    assert (lab_command("-h"), lab_command([])[::2]) == ((0, said, ""), (2, said))
+    assert (lab_command("-h"), lab_command()[::2]) == ((0, said, ""), (2, said))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_examples(lab_command, command):
-    code, said, _ = lab_command([command, "--help"])
+    code, said, _ = lab_command(command, "--help")
     assert code == 0
     assert f"\n  Examples:\n    hparams-lab {command} " in said
     assert said.startswith(f"Usage: hparams-lab {command} [OPTIONS] ")

@@ -1,11 +1,11 @@
 """`hparams-lab compare`: what differs, by how much and whether that is better, in one directory and across several."""
 
+import functools
 import json
 
 import pytest
 
 import hparams_lab as lab
-from hparams_lab.cli.main import main
 from hparams_lab.cli.table import width_of
 
 
@@ -30,21 +30,10 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture
-def compare(capsys, home, monkeypatch):
+def compare(lines_of, home, monkeypatch):
     """`compare(arguments...)` is the lines that it prints; with `refused=True` its one line of error."""
-
-    def call(*arguments, refused=False):
-        monkeypatch.chdir(home)
-        with pytest.raises(SystemExit) as exit:
-            main(["compare", *arguments])
-        said, errors = capsys.readouterr()
-        assert (exit.value.code, bool(errors)) == (2 * refused, refused), errors
-        if refused:
-            assert (said, errors.count("\n")) == ("", 1)
-            return errors.removeprefix("error: ").rstrip("\n")
-        return said.splitlines()
-
-    return call
+    monkeypatch.chdir(home)
+    return functools.partial(lines_of, "compare")
 
 
 METRIC = ["--metric", "loss"]

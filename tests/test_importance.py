@@ -13,7 +13,6 @@ import pytest
 
 import hparams_lab as lab
 from hparams_lab.cli.importance import verdict
-from hparams_lab.cli.main import main
 from hparams_lab.declared import Declared
 from hparams_lab.errors import MissingExtraError, UsageError
 from hparams_lab.importance import MOST_CHOICES, Importance, Importances, importance
@@ -308,18 +307,6 @@ def logged(tmp_path_factory):
             if place == 24:
                 run.finish(outcome="failed", reason="broken")
     return root
-
-
-@pytest.fixture
-def lab_command(capsys):
-    """`lab_command(*arguments)` is the exit code, the standard output and the standard error."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as exit:
-            main([*map(str, arguments)])
-        return exit.value.code, *capsys.readouterr()
-
-    return call
 
 
 def test_the_command_shows_bars_and_a_verdict(lab_command, logged, monkeypatch):

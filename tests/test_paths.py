@@ -39,7 +39,7 @@ def test_runs_are_read_in_natural_order_below_any_directory(weird_tmp_path):
     assert [run.name for run in results.runs] == ["deep/er/run-1", "run-2", "run-10", "sp ace\n'", "試²"]
     assert all(run.dir == weird_tmp_path / run.name and run.metrics == {"loss": 0.5} for run in results.runs)
     (alone,) = read(weird_tmp_path / "run-2").runs
-    assert alone.name == "."
+    assert alone.name == "run-2"
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "a/..", "../x", "a/../../x", "/tmp/x", "a\0b"])

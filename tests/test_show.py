@@ -1,5 +1,6 @@
 """`hparams-lab show`: how a trial is named, all that is shown of it, and the command that runs it again."""
 
+import functools
 import json
 import os
 import shlex
@@ -47,21 +48,9 @@ def logs(home, monkeypatch):
 
 
 @pytest.fixture
-def show(capsys):
+def show(lines_of):
     """`show(logdir, RUN, ...)` is the lines that it prints; with `refused=True` its one line of error."""
-
-    def call(*arguments, refused=False):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit:
-            main(["show", *map(str, arguments)])
-        said, errors = capsys.readouterr()
-        assert (exit.value.code, bool(errors)) == (2 * refused, refused), errors
-        if refused:
-            assert (said, errors.count("\n")) == ("", 1)
-            return errors.removeprefix("error: ").rstrip("\n")
-        return said.splitlines()
-
-    return call
+    return functools.partial(lines_of, "show")
 
 
 def found(show, *arguments):

@@ -15,7 +15,6 @@ import pytest
 
 import hparams_lab as lab
 from hparams_lab.cli.leaderboard import Asked, Leaderboard
-from hparams_lab.cli.main import main
 from hparams_lab.cli.ranking import Rule
 from hparams_lab.cli.table import Cell, Column, cut, fitted, width_of
 from hparams_lab.words import sparkline, visible
@@ -47,18 +46,11 @@ def logs(tmp_path_factory):
 
 
 @pytest.fixture
-def top(capsys, logs):
+def top(lines_of, logs):
     """`top(arguments..., logdir=...)` is the lines that it prints; with `refused=True` its one line of error."""
 
     def call(*arguments, logdir=logs, refused=False):
-        with pytest.raises(SystemExit) as exit:
-            main(["top", str(logdir), *arguments])
-        said, errors = capsys.readouterr()
-        assert (exit.value.code, bool(errors)) == (2 * refused, refused), errors
-        if refused:
-            assert (said, errors.count("\n")) == ("", 1)
-            return errors.removeprefix("error: ").rstrip("\n")
-        return said.splitlines()
+        return lines_of("top", logdir, *arguments, refused=refused)
 
     return call
 

@@ -10,6 +10,8 @@ import click
 
 from hparams_lab.board import HOST, Board
 from hparams_lab.doctor.view import View
+from hparams_lab.errors import LogDirError
+from hparams_lab.events.nearby import no_directory
 
 SHOWN = 5
 
@@ -31,6 +33,9 @@ def command(logdirs: tuple[Path, ...], port: int, host: str, open_browser: bool,
       hparams-lab board logs/digits
       hparams-lab board logs/digits logs/mnist --port 0 --open
     """
+    for logdir in logdirs:
+        if not logdir.is_dir():
+            raise LogDirError(no_directory(str(logdir)))
     if not is_loopback(host):
         click.echo(f"warning: listening at {host}; whoever reaches this machine can read the logs", err=True)
     with contextlib.ExitStack() as stack:

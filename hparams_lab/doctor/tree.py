@@ -20,6 +20,7 @@ from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.cursor import Cursor
 from hparams_lab.events.layouts import Layouts
+from hparams_lab.events.nearby import no_directory
 from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
 from hparams_lab.events.tree import above_of, walk
 from hparams_lab.findings import Finding, Kind
@@ -162,8 +163,7 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
-            kind = "is a file" if root.exists() else "does not exist"
-            raise LogDirError(f"the log directory {root} {kind}; name a directory that a sweep or run was logged to")
+            raise LogDirError(no_directory(str(root)))
         self.root = root
         found, layouts = walk(str(root)), Layouts()
         self.findings = found.findings
