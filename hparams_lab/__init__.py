@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hparams_lab.errors import HParamsLabError as HParamsLabError
     from hparams_lab.errors import Pruned as Pruned
+    from hparams_lab.events.logdir import LogDirReader as LogDirReader
     from hparams_lab.events.logdir import read as read
     from hparams_lab.experiment import Experiment as Experiment
     from hparams_lab.experiment import Metric as Metric
@@ -35,6 +36,7 @@ _HOMES = {
     "HParam": "hparam",
     "HParamsLabError": "errors",
     "IntInterval": "space",
+    "LogDirReader": "events.logdir",
     "Metric": "experiment",
     "Pruned": "errors",
     "RealInterval": "space",

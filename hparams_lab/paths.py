@@ -47,20 +47,6 @@ class LogDirPaths:
         """A run's directory."""
         return self.root / name
 
-    def run_dirs(self) -> Iterator[Path]:
-        """The directories below the root that hold event files, by name in natural order (run-2 before run-10)."""
-        found: list[str] = []
-        for folder, children, files in os.walk(self.root):
-            if folder == str(self.root):
-                children[:] = [child for child in children if child != EXPERIMENT]
-            if any("tfevents" in file for file in files):
-                found.append(folder)
-        return (Path(folder) for folder in sorted(found, key=natural))
-
-    def name_of(self, directory: Path) -> str:
-        """A run's name: its directory relative to the root."""
-        return directory.relative_to(self.root).as_posix()
-
 
 @contextlib.contextmanager
 def writing(directory: str | os.PathLike[str]) -> Iterator[None]:

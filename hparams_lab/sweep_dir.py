@@ -14,6 +14,7 @@ from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import declare, experiment_message
 from hparams_lab.events.logdir import load_sweep, save_sweep
 from hparams_lab.events.reader import read_run
+from hparams_lab.events.tree import run_folders
 from hparams_lab.executors.job import missing_metric
 from hparams_lab.experiment import Experiment
 from hparams_lab.paths import LogDirPaths, writing
@@ -34,7 +35,7 @@ def check_directory(paths: LogDirPaths, plan: Plan, fresh: bool) -> None:
         return
     sweep = load_sweep(paths)
     if sweep is None:
-        if any(paths.run_dirs()) or any(root.glob("*/sweep.json")):
+        if run_folders(str(root)) or any(root.glob("*/sweep.json")):
             raise LogDirError(
                 f"{root} holds runs that no sweep made; choose another --logdir, or --fresh moves it aside"
             )
@@ -90,6 +91,6 @@ def done_runs(paths: LogDirPaths, experiment: Experiment, retry_failed: bool) ->
         return {}
     again = {Outcome.FAILED, Outcome.CRASHED} if retry_failed else set()
     declared = Declared.of(experiment)
-    found = (read_run(directory, paths.name_of(directory), declared) for directory in paths.run_dirs())
+    found = (read_run(Path(folder.path), folder.name, declared) for folder in run_folders(str(paths.root)))
     over = (run for run in found if run is not None and run.is_over)
     return {run.name: run for run in over if run.outcome not in again and not missing_metric(run)}

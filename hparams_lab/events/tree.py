@@ -89,6 +89,11 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def run_folders(root: str) -> list[Folder]:
+    """The directories with event files below a root, but for its experiment's."""
+    return [folder for folder in walk(root).folders if not is_experiment(folder.name)]
+
+
 def above_of(name: str) -> Iterator[str]:
     """The names of the directories that hold the one of this name, the nearest first, the root ("") last."""
     while name:
