@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -65,3 +66,26 @@ def lines_of(lab_command):
         return errors.removeprefix("error: ").rstrip("\n")
 
     return call
+
+
+@pytest.fixture
+def not_root(tmp_path):
+    """`with not_root():` is somebody who may not read everything, also where the tests are root's."""
+
+    @contextlib.contextmanager
+    def as_nobody():
+        if os.geteuid() != 0:
+            yield
+            return
+        closed = {path: path.stat().st_mode for path in (tmp_path, *tmp_path.parents) if path.stat().st_mode & 0o55 != 0o55}
+        for path, mode in closed.items():
+            path.chmod(mode | 0o55)
+        os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            for path, mode in closed.items():
+                path.chmod(mode)
+
+    return as_nobody

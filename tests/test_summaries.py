@@ -2,17 +2,15 @@
 
 import math
 
-import numpy as np
 import pytest
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
-from tensorboard.util.tensor_util import make_tensor_proto
 
 from hparams_lab.events import summaries
 from hparams_lab.events.declaration import experiment_message, observed_info, observed_message, union
+from hparams_lab.events.tensor import scalar_of
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
 from hparams_lab.space import Discrete, IntInterval, RealInterval
@@ -113,38 +111,16 @@ def test_scalars_are_simple_values():
     summary = summaries.scalars(values)
     assert [value.tag for value in summary.value] == list(values)
     assert [value.WhichOneof("value") for value in summary.value] == ["simple_value"] * 3
-    assert [summaries.scalar_of(value) for value in summary.value] == pytest.approx(
-        [0.5, math.nan, math.inf], nan_ok=True
-    )
-
-
-@pytest.mark.parametrize(
-    ("tensor", "number"),
-    [
-        (make_tensor_proto(0.5, dtype=np.float32), 0.5),
-        (make_tensor_proto(0.1, dtype=np.float64), 0.1),
-        (make_tensor_proto(0.5, dtype=np.float16), 0.5),
-        (make_tensor_proto(7, dtype=np.int64), 7.0),
-        (make_tensor_proto(True), 1.0),
-        (make_tensor_proto([0.5], dtype=np.float32), None),
-        (make_tensor_proto(b"text"), None),
-        (TensorProto(dtype="DT_FLOAT"), None),
-        (TensorProto(dtype="DT_INVALID"), None),
-        (TensorProto(dtype="DT_RESOURCE"), None),
-        (TensorProto(dtype="DT_FLOAT", tensor_content=b"abc"), None),
-    ],
-)
-def test_scalar_of_a_tensor(tensor, number):
-    assert summaries.scalar_of(Summary.Value(tag="x", tensor=tensor)) == number
+    assert [scalar_of(value) for value in summary.value] == pytest.approx([0.5, math.nan, math.inf], nan_ok=True)
 
 
 def test_readers_of_what_is_something_else():
     (scalar,), (text,) = scalar_pb("loss", 0.5).value, text_pb("note", "words").value
-    assert (summaries.scalar_of(scalar), summaries.text_of(scalar), summaries.plugin_data(scalar)) == (0.5, None, None)
-    assert (summaries.scalar_of(text), summaries.text_of(text), summaries.plugin_data(text)) == (None, "words", None)
+    assert (scalar_of(scalar), summaries.text_of(scalar), summaries.plugin_data(scalar)) == (0.5, None, None)
+    assert (scalar_of(text), summaries.text_of(text), summaries.plugin_data(text)) == (None, "words", None)
     image = text_pb("image", ["28", "28", "png"]).value[0]
     image.metadata.plugin_data.plugin_name = "images"
-    assert (summaries.scalar_of(image), summaries.text_of(image)) == (None, None)
+    assert (scalar_of(image), summaries.text_of(image)) == (None, None)
     torn = SummaryMetadata.PluginData(plugin_name="hparams", content=b"\xff\xff")
     assert summaries.plugin_data(Summary.Value(metadata=SummaryMetadata(plugin_data=torn))) is None
 
