@@ -77,7 +77,9 @@ def not_root(tmp_path):
         if os.geteuid() != 0:
             yield
             return
-        closed = {path: path.stat().st_mode for path in (tmp_path, *tmp_path.parents) if path.stat().st_mode & 0o55 != 0o55}
+        closed = {
+            path: path.stat().st_mode for path in (tmp_path, *tmp_path.parents) if path.stat().st_mode & 0o55 != 0o55
+        }
         for path, mode in closed.items():
             path.chmod(mode | 0o55)
         os.seteuid(65534)
