@@ -20,6 +20,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+# Modules are compiled once, when they are first used; a benchmark is of what comes after.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
