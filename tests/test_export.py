@@ -292,3 +292,21 @@ def test_the_others_need_no_package(logged, tmp_path):
     for output, lines in (("-", 25), ("points.xlsx", 1)):
         done = subprocess.run([sys.executable, "-c", code, output], cwd=tmp_path, capture_output=True, text=True)
         assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", lines)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "link.csv").symlink_to("pipe.csv")
+    for name in ("pipe.csv", "link.csv"):
+        with pytest.raises(UsageError, match="is a device or a pipe, which cannot be replaced; name a file"):
+            export([column_table([1])], tmp_path / name, force=True)
+    assert (tmp_path / "pipe.csv").is_fifo()
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe.csv", "link.csv"}
+
+
+def test_two_files_at_once_in_a_directory_are_both_whole(tmp_path):
+    with appearing(tmp_path / "one", False) as one, appearing(tmp_path / "two", False) as two:
+        one.write(b"1")
+        two.write(b"2")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"one": b"1", "two": b"2"}

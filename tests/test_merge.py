@@ -3,18 +3,24 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 
 import pytest
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard_client import Client, eventually, values
+from watched import can_watch, watched
 
 import hparams_lab as lab
 from hparams_lab.board import Board
 from hparams_lab.cli.main import main
+from hparams_lab.doctor.scratch import MAKING, scratch
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.declaration import current_declaration, observed_message
-from hparams_lab.events.event_file import read_events
+from hparams_lab.events.event_file import read_events, summary_event, version_event
 from hparams_lab.events.logdir import load_sweep
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.merge import merge
@@ -436,3 +442,57 @@ def test_tensorboard_shows_all_under_one_experiment(sweeps, tmp_path, loader):
 
 def _sessions(group):
     return {session["name"] for session in group["sessions"]}
+
+
+def run_of(values, *more):
+    """The bytes of a run without an end, then `more`."""
+    events = [version_event(1.0), summary_event(summaries.session_start(values, "", 1.0), 0, 1.0)]
+    return b"".join([*events, *more])
+
+
+@pytest.mark.parametrize("damage", ["length", "checksum", "torn"])
+def test_what_is_damaged_is_merged_as_it_is(tmp_path, damage):
+    """Also in files that change: what stands behind the damage may still be saved by `doctor`."""
+    good = summary_event(summaries.scalars({"loss": 0.5}), 1, 2.0)
+    bad = {"length": b"\1" * 40, "checksum": good[:-1] + b"?", "torn": b""}[damage]
+    behind = bad + (good[:-3] if damage == "torn" else good)
+    for name, value in (("one", 0.5), ("two", "auto")):
+        (tmp_path / name / "run").mkdir(parents=True)
+        (tmp_path / name / "run/tfevents").write_bytes(run_of({"x": value}, good, behind))
+    merge([tmp_path / "one", tmp_path / "two"], tmp_path / "both", as_text=True)
+    (merged,) = (tmp_path / "both/one-run").iterdir()
+    data = merged.read_bytes()
+    assert data.endswith(good + behind)
+    assert data != (tmp_path / "one/run/tfevents").read_bytes()
+
+
+@pytest.mark.skipif(not can_watch(), reason="this system does not tell how large a process was")
+def test_a_large_file_that_changes_takes_no_memory(tmp_path):
+    size = 2**20
+    images = (summary_event(Summary(value=[Summary.Value(tag="t", tensor=TensorProto(tensor_content=bytes(size)))]),
+                            step, 2.0) for step in range(60))  # fmt: skip
+    for name, value, more in (("one", 0.5, images), ("two", "auto", ())):
+        (tmp_path / name / "run").mkdir(parents=True)
+        (tmp_path / name / "run/tfevents").write_bytes(run_of({"x": value}, *more))
+    _, took = watched(lambda: merge([tmp_path / "one", tmp_path / "two"], tmp_path / "both", as_text=True))
+    assert (tmp_path / "both/one-run/tfevents").stat().st_size > 60 * size
+    assert took.grown < 20 * size
+
+
+def test_a_merge_that_was_killed_leaves_nothing_for_the_next(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "run").mkdir(parents=True)
+        (tmp_path / name / "run/tfevents").write_bytes(run_of({"x": 1.0}))
+    code = (
+        "import os, sys; from hparams_lab import merge; merge.declare = lambda *all: os.kill(os.getpid(), 9);"
+        "merge.merge(sys.argv[1:3], sys.argv[3])"
+    )
+    paths = [tmp_path / name for name in ("one", "two", "both")]
+    assert subprocess.run([sys.executable, "-c", code, *paths], check=False).returncode == -9
+    (left,) = (path for path in tmp_path.iterdir() if path.name not in ("one", "two"))
+    assert any(left.rglob("*tfevents*"))
+    with scratch(tmp_path, MAKING) as other:  # what another process is making stays
+        assert not left.exists()
+        merge(paths[:2], paths[2])
+        assert other.is_dir()
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "two", "both"}

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -17,7 +18,7 @@ from hparams_lab.events import summaries
 from hparams_lab.events.declaration import current_declaration
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.paths import LogDirPaths
-from hparams_lab.prune import PRUNED, Criteria, plan_prune
+from hparams_lab.prune import PRUNED, Criteria, plan_prune, removal
 from hparams_lab.prune.removal import prune
 
 SPACE = lab.Experiment([lab.HParam("x", lab.Discrete([*range(6)]))], [lab.Metric("loss", goal="min")])
@@ -180,7 +181,7 @@ def session_file(directory, name, scalars=True, session=True, status=None):
     directory.mkdir(parents=True, exist_ok=True)
     writer = EventFileWriter.create(directory, 1.0)
     if session:
-        writer.add(summaries.session_start({"x": 1.0}, "", 1.0))
+        writer.add(summaries.session_start({"x": 1.0}, "0123456789abcdef", 1.0))
     if scalars:
         writer.add(summaries.scalars({"loss": 1.0}), step=1)
     if status is not None:
@@ -383,3 +384,23 @@ def test_an_archive_on_another_file_system(logdir, tmp_path):
         assert sorted(os.listdir(archive)) == ["_experiment", "run-0001", "run-0004", "sweep.json"]
     finally:
         shutil.rmtree(archive, ignore_errors=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_pipes_and_links_to_nothing_in_a_run_go_with_it(logdir):
+    os.mkfifo(logdir / "run-0001/x.tfevents.pipe")
+    (logdir / "run-0004/x.tfevents.link").symlink_to("nowhere")
+    code = "import sys; from hparams_lab.cli.main import main; main(sys.argv[1:])"
+    subprocess.run([sys.executable, "-c", code, "prune", logdir, "--failed", "--yes"], timeout=20, check=True)
+    assert numbers(logdir) == [0, 2, 3, 5]
+
+
+def test_what_a_process_of_the_same_number_left_is_no_hindrance(logdir):
+    left = logdir / f"{PRUNED}{os.getpid()}-{next(removal._numbers) + 1}"
+    shutil.copytree(logdir / "run-0000", left)
+    plan = plan_prune(logdir, lab.read(logdir), Criteria(failed=True))
+    assert len(prune(replace(plan, leftovers=()))) == 2
+    assert left.is_dir()
+    assert numbers(logdir) == [0, 2, 3, 5]
+    prune(plan_prune(logdir, lab.read(logdir), Criteria(failed=True)))
+    assert not left.exists()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,15 @@ from tensorboard_client import Client, eventually, session, values
 import hparams_lab as lab
 from hparams_lab.board import Board
 from hparams_lab.cli.main import main
+from hparams_lab.doctor.cures import Change
 from hparams_lab.doctor.examine import examine
-from hparams_lab.doctor.repair import repair_in_place, repair_into
+from hparams_lab.doctor.repair import _apply, repair_in_place, repair_into
 from hparams_lab.doctor.salvage import contents as mapped
 from hparams_lab.doctor.salvage import events
 from hparams_lab.doctor.tree import Tree
 from hparams_lab.errors import LogDirError
+from hparams_lab.events.writer import EventFileWriter
+from hparams_lab.locks import lock_if_free
 from hparams_lab.results import Outcome
 
 LATER = 4e9
@@ -322,3 +327,87 @@ def test_odd_names_are_mended_too(weird_tmp_path: Path) -> None:
     done = repair_into(Tree(root), weird_tmp_path / "mended ünï", LATER)
     assert examine(done.root).ailments == ()
     assert (done.root / "[c] ;'\n" / "output.log").read_text() == "hello"
+
+
+def test_a_directory_that_was_mended_meanwhile_is_not_mended_again(tmp_path: Path) -> None:
+    root = sick(tmp_path, "left-without-end")
+    one, other = Tree(root), Tree(root)
+    os.utime(root / "l" / NAME, (1e9, 1e9))
+    with pytest.raises(LogDirError, match=r"was changed meanwhile; look again with hparams-lab doctor"):
+        repair_in_place(other, LATER)
+    one = Tree(root)
+    repair_in_place(one, LATER)
+    mended = contents(tmp_path)
+    with pytest.raises(LogDirError, match="was changed meanwhile"):
+        repair_in_place(one, LATER)
+    assert contents(tmp_path) == mended
+
+
+def test_a_directory_is_mended_by_one_at_a_time(tmp_path: Path) -> None:
+    root = sick(tmp_path, "torn")
+    before = contents(tmp_path)
+    fd = os.open(root, os.O_RDONLY)
+    try:
+        assert lock_if_free(fd)
+        with pytest.raises(LogDirError, match="is being mended by another process; wait for it to end"):
+            repair_in_place(Tree(root), LATER)
+    finally:
+        os.close(fd)
+    assert contents(tmp_path) == before
+
+
+def test_a_run_that_is_gone_on_with_while_it_is_mended_stays(tmp_path: Path) -> None:
+    root = sick(tmp_path, "left-without-end")
+    file = root / "l" / NAME
+    before = file.read_bytes()
+    writer = EventFileWriter.append(file)
+    with pytest.raises(LogDirError, match="begun to be written meanwhile"):
+        _apply(root, [Change(f"l/{NAME}", b"")])
+    writer.close()
+    assert file.read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_what_is_not_copied_is_told_and_not_called_mended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = sick(tmp_path, "torn")
+    os.mkfifo(root / "a/tfevents.pipe")
+    assert command(root, "--repair", "--output", tmp_path / "mended", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["mended"] == ["torn"]
+    assert [lost["file"] for lost in found["lost"]] == ["a/tfevents.pipe", f"e/{NAME}"]
+
+
+def test_what_a_kill_left_of_a_copy_is_swept_away_and_passed_over(tmp_path: Path) -> None:
+    root = sick(tmp_path, "torn")
+    code = (
+        "import os, sys; from pathlib import Path; from hparams_lab.doctor import repair; from hparams_lab.doctor.tree "
+        "import Tree; repair._apply = lambda *all: os.kill(os.getpid(), 9); repair.repair_into(Tree(Path(sys.argv[1])),"
+        "Path(sys.argv[2]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, root, tmp_path / "mended"], check=False)
+    assert done.returncode == -9
+    (left,) = (path for path in tmp_path.iterdir() if path != root)
+    assert any(left.rglob("*tfevents*"))
+    assert [run.name for run in lab.read(tmp_path).runs] == ["torn/a", "torn/b", "torn/e"]
+    repair_into(Tree(root), tmp_path / "mended", LATER)
+    assert {path.name for path in tmp_path.iterdir()} == {"torn", "mended"}
+
+
+def test_a_full_disk_leaves_each_file_as_it_was_or_mended(tmp_path: Path) -> None:
+    root = write(tmp_path / "sick", TWO | {name: run(48, end=b"") for name in ("c", "d", "e")})
+    (root / "d" / NAME).write_bytes((root / "d" / NAME).read_bytes() + point(1, 0.5) * 200)
+    before = contents(root)
+    code = (  # a file may be so long, and no longer: what a full disk does at the same place
+        "import resource, signal, sys; from hparams_lab.doctor.repair import repair_in_place; from pathlib import Path;"
+        "from hparams_lab.doctor.tree import Tree; tree = Tree(Path(sys.argv[1]));"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000));"
+        "repair_in_place(tree, 4e9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, root], capture_output=True, text=True, check=False)
+    backup = tmp_path / "sick.backup-1"
+    said = done.stderr.splitlines()[-1]
+    assert f"the files that were mended until then are, as they were, in {backup}; mend a copy with" in said
+    after = contents(root)
+    assert {path for path in before if after[path] != before[path]} == contents(backup).keys() == {f"c/{NAME}"}
+    assert contents(backup).items() <= before.items()
+    assert after.keys() == before.keys()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +20,8 @@ import hparams_lab as lab
 from hparams_lab.board import Board
 from hparams_lab.cli.board import is_loopback
 from hparams_lab.cli.main import main
-from hparams_lab.doctor.view import View
+from hparams_lab.doctor.scratch import scratch
+from hparams_lab.doctor.view import PREFIX, View
 from hparams_lab.errors import LogDirError
 
 
@@ -29,10 +32,15 @@ def shown(view: View, loader: str = "true") -> Iterator[Client]:
 
 
 @contextlib.contextmanager
-def command(*arguments: object) -> Iterator[tuple[str, list[str]]]:
-    """`hparams-lab board` as a process: the address, and all lines until then."""
+def command(
+    *arguments: object, end: int = signal.SIGTERM, temporary: Path | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """`hparams-lab board` as a process: the address, and all lines until then. A signal ends it."""
     called = [sys.executable, "-u", "-m", "hparams_lab", "board", *map(str, arguments), "--port", "0"]
-    with subprocess.Popen(called, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    environment = os.environ | ({"TMPDIR": str(temporary)} if temporary else {})
+    with subprocess.Popen(
+        called, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
         try:
             assert process.stdout is not None
             said = []
@@ -43,7 +51,8 @@ def command(*arguments: object) -> Iterator[tuple[str, list[str]]]:
             assert found, said
             yield found[1], said
         finally:
-            process.terminate()
+            process.send_signal(end)
+            assert process.wait(20) == -end
 
 
 def test_every_good_run_between_hostile_ones_is_in_the_board(tmp_path: Path) -> None:
@@ -140,6 +149,32 @@ def test_what_kills_the_tab_is_withheld(tmp_path: Path, name: str) -> None:
 )
 def test_what_is_this_machine(host: str, is_one: bool) -> None:
     assert is_loopback(host) is is_one
+
+
+def test_what_is_left_in_the_temporary_directory_is_swept_away(tmp_path: Path) -> None:
+    root, temporary = write(tmp_path / "logs", SICK["wild-length"]()), tmp_path / "temporary"
+    temporary.mkdir()
+    (temporary / f"{PREFIX}link").symlink_to(root)
+    with command(root, end=signal.SIGTERM, temporary=temporary):
+        ours = seen(temporary)
+        assert len(ours) == 1
+    assert seen(temporary) == set()  # nothing, the server's log neither
+    with command(root, end=signal.SIGHUP, temporary=temporary):
+        pass
+    assert seen(temporary) == set()
+    with command(root, end=signal.SIGKILL, temporary=temporary):
+        killed = seen(temporary)
+    assert seen(temporary) == killed != set()
+    with scratch(temporary, PREFIX) as mine:
+        assert seen(temporary) == {mine.name}
+        with scratch(temporary, PREFIX) as other:  # of an owner who is there
+            assert seen(temporary) == {mine.name, other.name}
+    assert (root / "x").is_dir()
+
+
+def seen(temporary: Path) -> set[str]:
+    """What is in it but the link, and the directory in which every TensorBoard puts its address."""
+    return {path.name for path in temporary.iterdir() if not path.is_symlink()} - {".tensorboard-info"}
 
 
 def test_another_host_is_warned_of(tmp_path: Path) -> None:

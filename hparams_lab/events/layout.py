@@ -107,7 +107,11 @@ class Layout:
 
     def fits(self, rows: Rows) -> NDArray[np.bool_]:
         """Which rows have this layout."""
-        return self.fits_form(rows) & self._equal(rows, self._tag_words)
+        return self.fits_form(rows) & self.fits_tags(rows)
+
+    def fits_tags(self, rows: Rows) -> NDArray[np.bool_]:
+        """Which rows have its tags where they are."""
+        return self._equal(rows, self._tag_words)
 
     def fits_form(self, rows: Rows) -> NDArray[np.bool_]:
         """Which rows have this layout but for their tags, which are as long."""

@@ -32,26 +32,29 @@ def read_long(payload: bytes | bytearray) -> tuple[list[tuple[str, Scalars]], li
     points: dict[str, bytearray] = {}
     others = []
     tags: dict[bytes, str] = {}
+    view = memoryview(payload)
     for begin, end in ranges:
         for at, stop in _fields(payload, begin, end):
-            head = bytes(payload[at : stop - 4])
+            head = bytes(view[at : stop - 4]) if stop - at <= LONG else b""
             tag = tags.get(head)
             if tag is None:
-                value = _parsed(Summary.Value, payload[at:stop])
-                if head != Summary.Value(tag=value.tag, simple_value=0.0).SerializeToString()[:-4]:
+                value = _parsed(Summary.Value, view[at:stop])
+                if head != Summary.Value(tag=value.tag[:LONG], simple_value=0.0).SerializeToString()[:-4]:
                     if value.HasField("metadata") or value.WhichOneof("value"):
                         others.append(value)
                     continue
                 tag = value.tag
                 if len(tags) < _KNOWN:
                     tags[head] = tag
-            points.setdefault(tag, bytearray()).extend(payload[stop - 4 : stop])
-    found = []
-    for tag, data in points.items():
-        values = np.frombuffer(data, "<f4").astype(np.float64)
-        steps = np.full(len(values), event.step, np.int64)
-        found.append((tag, Scalars(steps, np.full(len(values), event.wall_time), values)))
-    return found, others, event
+            points.setdefault(tag, bytearray()).extend(view[stop - 4 : stop])
+    return [(tag, _column(event, data)) for tag, data in points.items()], others, event
+
+
+def _column(event: Event, data: bytearray) -> Scalars:
+    """The values of a tag, all of the event's step and time."""
+    values = np.frombuffer(data, "<f4").astype(np.float64)
+    steps = np.full(len(values), event.step, np.int64)
+    return Scalars(steps, np.full(len(values), event.wall_time), values)
 
 
 def _head(payload: bytes | bytearray) -> tuple[Event, list[tuple[int, int]]]:
@@ -88,7 +91,7 @@ def _fields(payload: bytes | bytearray, at: int, end: int) -> Iterator[tuple[int
         at += length
 
 
-def _parsed(kind: Any, data: bytes | bytearray) -> Any:
+def _parsed(kind: Any, data: bytearray | memoryview) -> Any:
     try:
         return kind.FromString(bytes(data))
     except Exception as error:  # protobuf's DecodeError has no stable home across its versions

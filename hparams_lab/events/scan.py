@@ -33,6 +33,12 @@ from hparams_lab.findings import Finding, Kind
 FEW = 64
 """So many records are looked at before it is decided how a stretch is read."""
 
+HEAD = 8
+"""So many records of a file's beginning are read one by one."""
+
+SHORT_TAIL = 1 << 13
+"""So many bytes of a piece are read one by one."""
+
 SHORT_STRETCH = 1024
 """After a few stretches of fewer records that repeat, the next ones are gathered by length."""
 
@@ -76,24 +82,27 @@ class Scanner:
         Args:
           base: where in the file `data` begins. left: how many bytes the file has from there.
         """
-        at, short = 0, 0
-        while not self.ended:
-            if end - at <= FEW * FEW:
-                return self.read_one_by_one(data, at, end, base, left, end)
+        at = 0
+        if not base:  # its version and its session's start, before what repeats
+            at = self.read_one_by_one(data, at, end, base, left, HEAD)
+        short = nothing = 0
+        while not self.ended and end - at > SHORT_TAIL:
             before = at
             at, records = self._repeated(data, at, end, base)
-            if records >= SHORT_STRETCH:
-                self._to_gather, short = GATHERED, 0
-            elif records and short < 3:
-                short += 1
-            else:
+            short = short + 1 if records < SHORT_STRETCH else 0
+            nothing = nothing + 1 if not records else 0
+            if nothing == 1:  # perhaps the rest of a turn of a loop
+                at = self.read_one_by_one(data, at, end, base, left, HEAD)
+            elif nothing or short > 4:
                 at = self._gathered(data, at, end, base, self._to_gather)
                 self._to_gather, short = self._to_gather * 4, 0
-            if at == before:  # a record that is broken, or too long for these ways
+            elif not short:
+                self._to_gather = GATHERED
+            if at == before:  # a record that is broken, or long
                 at = self.read_one_by_one(data, at, end, base, left, 1)
-                if at == before:
-                    break
-        return at
+                if at == before:  # longer than the piece
+                    return at
+        return at if self.ended else self.read_one_by_one(data, at, end, base, left, end)
 
     # One by one
 
@@ -101,6 +110,7 @@ class Scanner:
         """Read at most so many records from `at` on; where they end. See `scan` for the rest."""
         sound = self.layouts.length_crcs
         value = google_crc32c.value
+        count = 0 if self.ended else count
         while count and end - at >= HEADER_SIZE:
             length, length_crc = _HEADER.unpack_from(data, at)
             if sound.get(length) != length_crc and not self._length_is_sound(length, length_crc, base + at, left - at):
@@ -181,7 +191,10 @@ class Scanner:
             self._rest += lost
             if self._last is not None:
                 offset = self._last.offset
-                self._findings.remove(self._last)
+                if self._findings[-1] is self._last:
+                    self._findings.pop()
+                else:  # another file's came after it
+                    self._findings.remove(self._last)
             reason = f"{reason}; from here on {self._found - MOST_FINDINGS + 1} records are damaged"
             lost = self._rest
         found = Finding(self._file, offset, kind, reason, lost)
@@ -192,11 +205,11 @@ class Scanner:
 
     def _repeated(self, data: bytes | bytearray, at: int, end: int, base: int) -> tuple[int, int]:
         """Read the records that repeat the lengths of those before them: where they end, and how many they were."""
-        offsets, lengths = self._walked(data, at, end, FEW)
+        offsets, lengths = self._first_few(data, at, end)
         period = _period(lengths)
-        if not period or lengths[:period].max() > LONGEST:
+        if not period or max(lengths[:period]) > LONGEST:
             return at, 0
-        starts = [int(offset) - at for offset in offsets[: period + 1]]
+        starts = [offset - at for offset in offsets[: period + 1]]
         stride = starts.pop()
         count = (end - at) // stride
         for start, (shift, dtype) in itertools.product(starts, [(0, "<u8"), (8, "<u4")]):
@@ -206,9 +219,25 @@ class Scanner:
         stretch = Stretch(self, data, base)
         for place, start in enumerate(starts):
             rows = Rows(data, at + start, stride, count)
-            stretch.take(rows, int(lengths[place]), np.arange(place, count * period, period), at + start, stride)
+            stretch.take(rows, lengths[place], np.arange(place, count * period, period), at + start, stride)
         stretch.hand_on()
         return at + count * stride, count * period
+
+    def _first_few(self, data: bytes | bytearray, at: int, end: int) -> tuple[list[int], list[int]]:
+        """Where the next records begin, and how long their payloads are: `_walked` for so few that arrays are slow."""
+        offsets: list[int] = []
+        lengths: list[int] = []
+        sound = self.layouts.length_crcs
+        while len(offsets) < FEW and end - at >= OVERHEAD:
+            length, crc = _HEADER.unpack_from(data, at)
+            if sound.get(length) != crc and not self.layouts.length_is_sound(length, crc):
+                break
+            if length + OVERHEAD > end - at:
+                break
+            offsets.append(at)
+            lengths.append(length)
+            at += length + OVERHEAD
+        return offsets, lengths
 
     def _walked(
         self, data: bytes | bytearray, at: int, end: int, most: int
@@ -267,14 +296,11 @@ class Scanner:
         return int(offsets[-1] + lengths[-1]) + OVERHEAD
 
 
-def _period(lengths: NDArray[np.int64]) -> int:
+def _period(lengths: list[int]) -> int:
     """After how many records the lengths repeat, to the end; 0 when they do not, or are too few."""
-    text = lengths.astype("<u2").tobytes()
-    period = 0
-    for _ in range(4):
-        period = text.find(text[:16], period + 2)
-        if period < 0 or len(lengths) < FEW:
-            return 0
-        if period % 2 == 0 and text[period:] == text[:-period]:
-            return period // 2
+    if len(lengths) < FEW:
+        return 0
+    for period in range(1, FEW - 8):
+        if lengths[period] == lengths[0] and lengths[period:] == lengths[:-period]:
+            return period
     return 0

@@ -88,7 +88,7 @@ class Stretch:
 
     def _take_form(self, layout: Layout, rows: Rows, order: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
         """Read records that differ from a layout in their tags at most: those of each tag together."""
-        if layout.fits(rows).all():
+        if layout.fits_tags(rows).all():
             self._take_rows(layout, rows, order, offsets)
             return
         length = len(layout.sample)
