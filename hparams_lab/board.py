@@ -74,7 +74,7 @@ class Board:
         self.url = ""
 
     def __enter__(self) -> Board:
-        self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")
+        self._log = tempfile.TemporaryFile()  # without a name, so that nothing is left of it
         with raised_file_limit():
             self._server = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=self._log, stderr=self._log, start_new_session=True
@@ -111,11 +111,16 @@ class Board:
         """Wait until the server ends; Ctrl-C is the way to stop it."""
         self._server.wait()
 
+    def _said(self) -> str:
+        """What the server has printed."""
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), size, 0).decode(errors="replace")  # the server writes where it was
+
     def _address(self) -> str:
         """The address that the server prints once it listens."""
         deadline = time.monotonic() + STARTUP_SECONDS
         while time.monotonic() < deadline:
-            said = Path(self._log.name).read_text(errors="replace")
+            said = self._said()
             found = re.search(r"at (http://\S+)\s", said)
             if found:
                 return found[1]

@@ -123,19 +123,26 @@ def test_tensorboard_may_open_as_many_files_as_the_system_allows(logdir: Path) -
 
 
 @linux
-@pytest.mark.parametrize("end", ["SIGINT", "SIGTERM", "SIGKILL"])
-def test_the_command_takes_tensorboard_with_it_however_it_ends(logdir: Path, end: str) -> None:
+def test_the_command_takes_tensorboard_with_it_however_it_ends(logdir: Path) -> None:
     command = [sys.executable, "-m", "hparams_lab", "board", str(logdir), "--port", "0"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    ends = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
+    with contextlib.ExitStack() as stack:
+        started = [
+            stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment))
+            for _ in ends
+        ]
         try:
-            assert process.stdout is not None
-            assert process.stdout.readline().startswith("1 trials in TensorBoard's HParams tab: http://127.0.0.1:")
-            assert process.stdout.readline() == "Ctrl-C stops it.\n"
-            process.send_signal(signal.Signals[end])
-            status = process.wait(20)
+            for process in started:
+                assert process.stdout is not None
+                assert process.stdout.readline().startswith("1 trials in TensorBoard's HParams tab: http://127.0.0.1:")
+                assert process.stdout.readline() == "Ctrl-C stops it.\n"
+            for process, end in zip(started, ends, strict=True):
+                process.send_signal(end)
+            statuses = [process.wait(20) for process in started]
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-    assert status == {"SIGINT": 0}.get(end, -signal.Signals[end])
+            for process in started:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+    assert statuses == [0, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGKILL]
     assert ended(logdir)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from sick_logs import END, NAME, SECOND_WRITER, SICK, TWO, VERSION, point, run, 
 from tensorboard_client import Client, eventually, session, values
 
 import hparams_lab as lab
-from hparams_lab.board import Board
+from hparams_lab.board import Board, raised_file_limit
 from hparams_lab.cli.main import main
 from hparams_lab.doctor.cures import Change
 from hparams_lab.doctor.examine import examine
@@ -89,13 +90,16 @@ def is_shown(check: Callable[[Client], bool], client: Client) -> bool:
 @contextlib.contextmanager
 def boards(*roots: Path) -> Iterator[list[Client | None]]:
     """A TensorBoard over each directory, all at once; None where it dies of it."""
+
+    def started(root: Path) -> Client | None:
+        try:
+            return Client(stack.enter_context(Board(root, 0, ["--reload_interval=1"])).url)
+        except lab.HParamsLabError:
+            return None
+
     with contextlib.ExitStack() as stack:
-        clients: list[Client | None] = []
-        for root in roots:
-            try:
-                clients.append(Client(stack.enter_context(Board(root, 0, ["--reload_interval=1"])).url))
-            except lab.HParamsLabError:
-                clients.append(None)
+        with raised_file_limit(), ThreadPoolExecutor(len(roots)) as pool:  # the limit once, not by each thread
+            clients = [*pool.map(started, roots)]
         yield clients
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -12,6 +16,7 @@ from hparams_lab.board import HOST, Board
 from hparams_lab.doctor.view import View
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.nearby import no_directory
+from hparams_lab.words import visible
 
 SHOWN = 5
 
@@ -38,7 +43,7 @@ def command(logdirs: tuple[Path, ...], port: int, host: str, open_browser: bool,
             raise LogDirError(no_directory(str(logdir)))
     if not is_loopback(host):
         click.echo(f"warning: listening at {host}; whoever reaches this machine can read the logs", err=True)
-    with contextlib.ExitStack() as stack:
+    with ended_in_order(), contextlib.ExitStack() as stack:
         views: list[View] = []
 
         def look() -> Path:
@@ -53,6 +58,35 @@ def command(logdirs: tuple[Path, ...], port: int, host: str, open_browser: bool,
             if open_browser:
                 click.launch(board.url)
             board.wait()
+
+
+class _Ended(BaseException):
+    """The process was asked to end."""
+
+
+@contextlib.contextmanager
+def ended_in_order() -> Iterator[None]:
+    """Leave the block when the process is asked to end, so that nothing is left behind; then end as asked."""
+    asked: list[int] = []
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        if not asked:  # only once: what is being cleaned up goes on
+            asked.append(number)
+            raise _Ended
+
+    names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP, and with nohup it is ignored
+    known = {number: signal.getsignal(number) for name in names if (number := getattr(signal, name, None))}
+    taken = {number: before for number, before in known.items() if before is signal.SIG_DFL}
+    for number in taken:
+        signal.signal(number, leave)
+    try:
+        with contextlib.suppress(_Ended):
+            yield
+    finally:
+        for number, before in taken.items():
+            signal.signal(number, before)
+    if asked:
+        os.kill(os.getpid(), asked[0])
 
 
 def is_loopback(host: str) -> bool:
@@ -70,7 +104,7 @@ def _show_withheld(view: View, logdirs: tuple[Path, ...]) -> None:
     files = len(view.withheld)
     click.echo(f"withheld from TensorBoard, which would not survive {'it' if files == 1 else 'them'}:", err=True)
     for path, reason in list(view.withheld.items())[:SHOWN]:
-        click.echo(f"  {path}: {reason}", err=True)
+        click.echo(f"  {visible(path)}: {visible(reason)}", err=True)
     if files > SHOWN:
         click.echo(f"  and {files - SHOWN} more", err=True)
-    click.echo(f"hparams-lab doctor {logdirs[0]} tells more, and mends it with --repair", err=True)
+    click.echo(f"hparams-lab doctor {visible(logdirs[0])} tells more, and mends it with --repair", err=True)

@@ -15,7 +15,7 @@ from hparams_lab.doctor.examine import diagnosis_of, examine
 from hparams_lab.doctor.repair import Repaired, repair_in_place, repair_into
 from hparams_lab.doctor.tree import Tree
 from hparams_lab.errors import UsageError
-from hparams_lab.words import dump
+from hparams_lab.words import dump, visible
 
 FILES_SHOWN = 3
 
@@ -60,7 +60,7 @@ def _as_json(before: Diagnosis, done: Repaired, after: Diagnosis) -> dict[str, o
     ]
     return {
         **after.to_json(),
-        "mended": [ailment.name for ailment in before.ailments if ailment not in after.ailments],
+        "mended": [one.name for one in before.ailments if one.repairable and one not in after.ailments],
         "backup": str(done.backup) if done.backup else None,
         "changed": list(done.changed),
         "lost": lost,
@@ -74,7 +74,10 @@ def _show(found: Diagnosis) -> None:
         _show_ailment(console, ailment)
     if found.is_repairable:
         console.print(
-            Text(f"\nMend a copy: hparams-lab doctor {found.root} --repair --output DIR; or with --in-place", "dim")
+            Text(
+                f"\nMend a copy: hparams-lab doctor {visible(found.root)} --repair --output DIR; or with --in-place",
+                "dim",
+            )
         )
 
 
@@ -82,7 +85,7 @@ def _head(found: Diagnosis) -> str:
     warnings = len(found.ailments) - found.errors
     counts = [_plural(found.errors, "error")] * bool(found.errors) + [_plural(warnings, "warning")] * bool(warnings)
     running = f" ({len(found.running)} running)" if found.running else ""
-    return f"{found.root}: {_plural(found.runs, 'run')}{running}, {' and '.join(counts) or 'nothing is wrong'}"
+    return f"{visible(found.root)}: {_plural(found.runs, 'run')}{running}, {' and '.join(counts) or 'nothing is wrong'}"
 
 
 def _plural(count: int, what: str) -> str:
@@ -91,11 +94,13 @@ def _plural(count: int, what: str) -> str:
 
 def _show_ailment(console: Console, ailment: Ailment) -> None:
     colour = "red" if ailment.severity is Severity.ERROR else "yellow"
-    console.print(Text.assemble("\n", (f"{ailment.severity} ", colour), (ailment.name, "bold"), f"  {ailment.what}"))
+    console.print(
+        Text.assemble("\n", (f"{ailment.severity} ", colour), (ailment.name, "bold"), f"  {visible(ailment.what)}")
+    )
     lines = [("TensorBoard shows: ", ailment.effect), ("mended by: ", ailment.cure)]
     if ailment.files:
         more = len(ailment.files) - FILES_SHOWN
-        listed = ", ".join(ailment.files[:FILES_SHOWN]) + (
+        listed = ", ".join(map(visible, ailment.files[:FILES_SHOWN])) + (
             f" and {more:,} more (--json lists them)" if more > 0 else ""
         )
         lines.append(("in: ", listed))
@@ -105,20 +110,21 @@ def _show_ailment(console: Console, ailment: Ailment) -> None:
 
 def _show_repair(before: Diagnosis, done: Repaired, after: Diagnosis) -> None:
     console = Console(highlight=False, markup=False)
-    mended = dict.fromkeys(one.name for one in before.ailments if one.name not in {a.name for a in after.ailments})
+    left = {one.name for one in after.ailments}
+    mended = dict.fromkeys(one.name for one in before.ailments if one.repairable and one.name not in left)
     console.print(
-        f"{done.root}: {_plural(len(done.changed), 'file')} changed; mended: {', '.join(mended) or 'nothing'}"
+        f"{visible(done.root)}: {_plural(len(done.changed), 'file')} changed; mended: {', '.join(mended) or 'nothing'}"
     )
     if done.backup is not None:
-        console.print(f"The files as they were are in {done.backup}")
+        console.print(f"The files as they were are in {visible(done.backup)}")
     if done.lost:
         lost = sum(finding.bytes_lost for finding in done.lost)
         files = list(dict.fromkeys(finding.file for finding in done.lost))
         more = f" and {len(files) - FILES_SHOWN:,} more (--json lists them)" if len(files) > FILES_SHOWN else ""
         said = f"{_plural(lost, 'byte')} could not be read, and are in the original only: "
-        console.print(Text(said + ", ".join(files[:FILES_SHOWN]) + more, "yellow"))
+        console.print(Text(said + ", ".join(map(visible, files[:FILES_SHOWN])) + more, "yellow"))
     if before.running:
-        console.print(f"Left as they were, because they are running: {', '.join(before.running)}")
+        console.print(f"Left as they were, because they are running: {visible(', '.join(before.running))}")
     if after.ailments:
         console.print("\nWhat is left:")
         _show(after)

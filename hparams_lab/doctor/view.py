@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from hparams_lab.doctor.checks import group_of
 from hparams_lab.doctor.columns import whole_experiment
 from hparams_lab.doctor.cures import without_experiment
 from hparams_lab.doctor.deadly import deadly, loops, why_deadly
+from hparams_lab.doctor.scratch import scratch
 from hparams_lab.doctor.tree import Tree, facts_of
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import ExperimentMessage, declare, union
@@ -29,6 +29,9 @@ from hparams_lab.events.layouts import Layouts
 from hparams_lab.paths import LogDirPaths
 
 LOOK_SECONDS = 2.0
+
+PREFIX = "hparams-lab-board-"
+"""How the names of the directories of links begin."""
 
 
 class View:
@@ -53,6 +56,7 @@ class View:
             for tree in self._trees.values():
                 self.withheld |= loops(str(tree.root))
         self._made: Path | None = None
+        self._closing = contextlib.ExitStack()
         self._open: dict[Path, Path] = {}
         self._settled: set[str] = set()
         self._stop = threading.Event()
@@ -74,7 +78,7 @@ class View:
 
     def __enter__(self) -> View:
         if self._joins or self.withheld:
-            self._made = Path(tempfile.mkdtemp(prefix="hparams-lab-board-"))
+            self._made = self._closing.enter_context(scratch(Path(tempfile.gettempdir()), PREFIX))
             try:
                 self._fill(self._made)
             except BaseException:
@@ -88,8 +92,7 @@ class View:
         self._stop.set()
         if self._looks is not None:
             self._looks.join()
-        if self._made is not None:
-            shutil.rmtree(self._made, ignore_errors=True)
+        self._closing.close()
 
     @property
     def logdir(self) -> Path:

@@ -1,12 +1,11 @@
 """`read_long`: a long event, value by value, in little more memory than its bytes.
 
 Protobuf makes an object of each of the values of an event, which of a million values is a hundred times their bytes.
-Here what is before a value's number is looked up, and its number kept in four bytes; protobuf reads what is new.
+Here a value of the tag before is four bytes more, and protobuf reads the others one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,7 @@ from hparams_lab.events.wire import skipped, varint
 LONG = 1 << 16
 """An event of more bytes is long."""
 
-_SUMMARY, _VALUE, _SIMPLE = 0x2A, 0x0A, 0x15
-_KNOWN = 1000
+_SUMMARY, _VALUE = 0x2A, 0x0A
 
 
 def read_long(payload: bytes | bytearray) -> tuple[list[tuple[str, Scalars]], list[Summary.Value], Event]:
@@ -30,24 +28,35 @@ def read_long(payload: bytes | bytearray) -> tuple[list[tuple[str, Scalars]], li
     """
     event, ranges = _head(payload)
     points: dict[str, bytearray] = {}
-    others = []
-    tags: dict[bytes, str] = {}
-    view = memoryview(payload)
-    for begin, end in ranges:
-        for at, stop in _fields(payload, begin, end):
-            head = bytes(view[at : stop - 4]) if stop - at <= LONG else b""
-            tag = tags.get(head)
-            if tag is None:
-                value = _parsed(Summary.Value, view[at:stop])
-                if head != Summary.Value(tag=value.tag[:LONG], simple_value=0.0).SerializeToString()[:-4]:
-                    if value.HasField("metadata") or value.WhichOneof("value"):
-                        others.append(value)
+    others: list[Summary.Value] = []
+    for at, end in ranges:
+        head, numbers = b"", bytearray()
+        while at < end:
+            stop = at + len(head) + 4
+            if head and stop <= end and payload.startswith(head, at):  # the same tag again
+                numbers += payload[stop - 4 : stop]
+            else:
+                begin, stop = _field(payload, at, end)
+                if begin == stop:
+                    at = stop
                     continue
-                tag = value.tag
-                if len(tags) < _KNOWN:
-                    tags[head] = tag
-            points.setdefault(tag, bytearray()).extend(view[stop - 4 : stop])
+                value = _parsed(Summary.Value, payload[begin:stop])
+                head = _head_of(value, payload, at, stop)
+                if head:
+                    numbers = points.setdefault(value.tag, bytearray())
+                    numbers += payload[stop - 4 : stop]
+                elif value.HasField("metadata") or value.WhichOneof("value"):
+                    others.append(value)
+            at = stop
     return [(tag, _column(event, data)) for tag, data in points.items()], others, event
+
+
+def _head_of(value: Summary.Value, payload: bytes | bytearray, at: int, stop: int) -> bytes:
+    """What stands before the number of a value that is a tag and a number and nothing else; empty for another."""
+    if value.WhichOneof("value") != "simple_value" or len(value.tag) > LONG:
+        return b""
+    plain = Summary(value=[Summary.Value(tag=value.tag, simple_value=0.0)]).SerializeToString()[:-4]
+    return plain if len(plain) + 4 == stop - at and payload.startswith(plain, at) else b""
 
 
 def _column(event: Event, data: bytearray) -> Scalars:
@@ -73,25 +82,17 @@ def _head(payload: bytes | bytearray) -> tuple[Event, list[tuple[int, int]]]:
     return event, ranges
 
 
-def _fields(payload: bytes | bytearray, at: int, end: int) -> Iterator[tuple[int, int]]:
-    """Where the values of a summary begin and end."""
-    while at < end:
-        if payload[at] != _VALUE:
-            raise ValueError("a summary holds something else than values")
-        at += 1
-        length = payload[at] if at < end else 0
-        if length < 0x80:
-            at += 1
-        else:
-            length, at = varint(payload, at)
-        if at + length > end:
-            raise ValueError("it ends in the midst of a value")
-        if length:
-            yield at, at + length
-        at += length
+def _field(payload: bytes | bytearray, at: int, end: int) -> tuple[int, int]:
+    """Where the value that stands there begins and ends."""
+    if payload[at] != _VALUE:
+        raise ValueError("a summary holds something else than values")
+    length, begin = varint(payload, at + 1)
+    if begin + length > end:
+        raise ValueError("it ends in the midst of a value")
+    return begin, begin + length
 
 
-def _parsed(kind: Any, data: bytearray | memoryview) -> Any:
+def _parsed(kind: Any, data: bytes | bytearray) -> Any:
     try:
         return kind.FromString(bytes(data))
     except Exception as error:  # protobuf's DecodeError has no stable home across its versions

@@ -17,6 +17,7 @@ import json
 import math
 import os
 import re
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,8 @@ def check_target(path: Path, force: bool) -> None:
         raise UsageError(f"{path} is a directory; name a file in it")
     if not path.parent.is_dir():
         raise UsageError(f"{path} cannot be written: there is no directory {path.parent}; make it, or name another")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is a device or a pipe, which cannot be replaced; name a file")
     if os.path.lexists(path) and not force:
         raise UsageError(f"{path} is there already; --force replaces it")
 
@@ -80,9 +83,10 @@ def check_target(path: Path, force: bool) -> None:
 def appearing(path: Path, force: bool) -> Iterator[IO[bytes]]:
     """A file to write that stands at `path` once all is written, and leaves nothing when that fails."""
     check_target(path, force)
-    temporary = path.with_name(f".{os.getpid()}.part")  # short: the name beside it may be as long as names can be
+    name = f".{os.getpid()}-{secrets.token_hex(4)}.part"  # short: the name beside it may be as long as names can be
+    temporary = path.with_name(name)
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             yield file
         os.replace(temporary, path)
     except OSError as error:

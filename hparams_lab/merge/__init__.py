@@ -8,11 +8,11 @@ Experiment; those that other tools wrote beside their runs are left out.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hparams_lab.doctor.scratch import MAKING, scratch
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import declare
 from hparams_lab.events.logdir import read, save_sweep
@@ -57,13 +57,10 @@ def merge(
     target = Path(output)
     with writing(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
-        building = target.with_name(f".merging-{target.name}")
-        shutil.rmtree(building, ignore_errors=True)  # what a merge that was killed has left
-        try:
+        with scratch(target.parent, MAKING) as hidden:
+            building = hidden / "merged"
             _build(building, sources, texts, link)
             building.rename(target)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
     counts = {str(source.root): len(source.members) for source in sources}
     return Merged(counts, {str(s.root): s.prefix for s in sources if s.prefix}, tuple(sorted(texts)))
 

@@ -14,8 +14,9 @@ from hparams_lab.events.declaration import ExperimentMessage
 from hparams_lab.events.event_file import read_events
 from hparams_lab.events.logdir import load_sweep
 from hparams_lab.events.owned import Owned
-from hparams_lab.events.record import frame, read_records
+from hparams_lab.events.record import frame
 from hparams_lab.events.tree import Folder, walk
+from hparams_lab.merge.pieces import holds, pieces
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.results import RunResult
 from hparams_lab.values import Value
@@ -105,10 +106,9 @@ def _session_start(folder: Folder) -> SessionStartInfo | None:
 
 def _plugin_data(file: Path, tag: str) -> Iterator[Any]:
     """What a file holds for the HParams plugin under a tag; only the records with the tag in them are looked into."""
-    data = file.read_bytes()
-    if tag.encode() not in data:
+    if not holds(file, [tag.encode()]):
         return
-    for _, payload in read_records(data):
+    for _, payload in pieces(file):
         if tag.encode() in payload:
             for event in read_events(frame(payload)):
                 yield from filter(None, map(summaries.plugin_data, event.summary.value))

@@ -15,8 +15,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.event_file import is_event_file
-from hparams_lab.events.record import OVERHEAD, frame, read_records
+from hparams_lab.events.record import frame
 from hparams_lab.events.tree import SWEEP_JSON
+from hparams_lab.merge.pieces import holds, pieces
 from hparams_lab.merge.source import Member, Source
 from hparams_lab.paths import EXPERIMENT, MODEL, OUTPUT_LOG
 
@@ -28,22 +29,17 @@ class Change:
     group: str | None
     texts: AbstractSet[str]
 
-    def of(self, data: bytes, member: Member) -> bytes | None:
-        """The bytes of an event file as they have to be; None when they are right as they are."""
+    def of(self, file: Path, member: Member) -> Iterator[bytes] | None:
+        """The bytes of an event file as they have to be, piece by piece; None when they are right as they are."""
         tags = [summaries.EXPERIMENT_TAG]
         if self.group is not None or any(not isinstance(member.values.get(name, ""), str) for name in self.texts):
             tags.append(summaries.SESSION_START_TAG)
         wanted = [tag.encode() for tag in tags]
-        if not any(tag in data for tag in wanted):
-            return None
-        return b"".join(self._records(data, wanted))
+        return self._pieces(file, wanted) if holds(file, wanted) else None
 
-    def _records(self, data: bytes, wanted: list[bytes]) -> Iterator[bytes]:
-        for offset, payload in read_records(data):
-            if any(tag in payload for tag in wanted):
-                yield self._changed(payload)
-            else:
-                yield data[offset : offset + len(payload) + OVERHEAD]
+    def _pieces(self, file: Path, wanted: list[bytes]) -> Iterator[bytes]:
+        for piece, payload in pieces(file):
+            yield self._changed(payload) if any(tag in payload for tag in wanted) else piece
 
     def _changed(self, payload: bytes) -> bytes:
         """The record of an event; nothing when all that it held is to go."""
@@ -91,9 +87,10 @@ def transfer(
             continue
         there = target / name
         there.parent.mkdir(parents=True, exist_ok=True)
-        changed = change.of(file.read_bytes(), member) if is_event_file(file.name) else None
+        changed = change.of(file, member) if is_event_file(file.name) else None
         if changed is not None:
-            there.write_bytes(changed)
+            with there.open("wb") as new:
+                new.writelines(changed)
             shutil.copystat(file, there)
         elif link and not file.is_symlink():
             _link(file, there)

@@ -37,7 +37,7 @@ def prune(plan: Plan, archive: Path | None = None) -> list[Removal]:
         check_archive(plan, archive)
     with writing(plan.root):
         for left in plan.leftovers:
-            delete_tree(left)
+            _delete_hidden(left)
         gone = [removal for removal in plan.removals if _removed(plan.root, removal, archive)]
     if archive is not None:
         _declare(plan.root, archive, [removal.run for removal in gone])
@@ -64,6 +64,9 @@ def _removed(root: Path, removal: Removal, archive: Path | None) -> bool:
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[bool]:
     """Hold an event file's lock, so that nobody goes on with the run; False when somebody else has it."""
+    if not file.is_file():  # a pipe, which would wait for a writer, or a link to nothing
+        yield True
+        return
     fd = os.open(file, os.O_RDONLY)
     try:
         yield lock_if_free(fd)
@@ -73,8 +76,19 @@ def _locked(file: Path) -> Iterator[bool]:
 
 def delete_tree(tree: Path) -> None:
     """Delete a directory in such an order that no part of it is ever a run."""
-    hidden = tree.with_name(f"{PRUNED}{os.getpid()}-{next(_numbers)}")
+    hidden = _hidden_beside(tree)
     tree.rename(hidden)
+    _delete_hidden(hidden)
+
+
+def _hidden_beside(path: Path) -> Path:
+    """A name beside a path that nothing has: a process before this one may have had the same number."""
+    names = (path.with_name(f"{PRUNED}{os.getpid()}-{number}") for number in _numbers)
+    return next(name for name in names if not os.path.lexists(name))
+
+
+def _delete_hidden(hidden: Path) -> None:
+    """Delete a directory that is hidden: what would make it a run first."""
     for folder, _, names in os.walk(hidden):
         for name in filter(is_event_file, names):
             os.unlink(os.path.join(folder, name))
@@ -122,7 +136,7 @@ def _move(path: Path, target: Path) -> None:
 
 
 def _move_far(path: Path, target: Path) -> None:
-    hidden = target.with_name(f"{PRUNED}{os.getpid()}-{next(_numbers)}")
+    hidden = _hidden_beside(target)
     with writing(target.parent):
         if path.is_dir():
             shutil.copytree(path, hidden, symlinks=True)
