@@ -19,7 +19,7 @@ from hparams_lab.curve import Scalars as Scalars
 from hparams_lab.declared import Declared
 from hparams_lab.errors import UsageError
 from hparams_lab.findings import Finding
-from hparams_lab.scalar import Goal, goal_of_tag
+from hparams_lab.scalar import Goal, goal_of_tag, is_of_unseen_data
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value, format_value
 
@@ -217,7 +217,8 @@ class Results:
     def objective(self) -> str:
         """The tag that trials are ranked by: the declared objective, else a metric whose direction its name tells.
 
-        Of several sweeps it is the first that all of them declare or logged. Raises UsageError when there is none.
+        Where nobody declared one, validation comes before training. Of several sweeps it is the first that all of
+        them declare or logged. Raises UsageError when there is none.
         """
         if self.declared is not None and self.declared.objective:
             return self.declared.objective
@@ -226,7 +227,7 @@ class Results:
             raise UsageError(
                 f"no objective is declared; name the metric to rank by: {', '.join(self.tags) or 'none logged'}"
             )
-        return telling[0]
+        return min(telling, key=lambda tag: not is_of_unseen_data(tag))
 
     def _shared_tags(self) -> list[str]:
         """The tags that every sweep has, objectives first; all of them when none is shared."""
@@ -238,8 +239,10 @@ class Results:
         return [tag for tag in order if all(tag in tags for tags in by_sweep.values())] or order
 
     def checked_metric(self, metric: str) -> str:
-        """`metric`, if a run logged it. Raises UsageError with the nearest names."""
+        """The tag of a metric, given by tag or title, if a run logged it. Raises UsageError with the nearest names."""
         tags = self.tags
+        if metric not in tags and self.declared:
+            metric = next((tag for tag in self.declared.metrics if self.declared.title(tag) == metric), metric)
         if self.runs and metric not in tags:
             raise UsageError(f"no run logged the metric {metric!r}; {nearest(metric, tags)}")
         return metric

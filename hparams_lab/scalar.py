@@ -13,6 +13,8 @@ Goal = Literal["max", "min"]
 _MORE_IS_BETTER = re.compile(r"acc|auc|f1|precision|recall|r2|iou|dice|score|reward|bleu|rouge")
 _LESS_IS_BETTER = re.compile(r"loss|err|mse|mae|rmse|perplexity|entropy|divergence|latency")
 
+_UNSEEN = re.compile(r"(?:^|/)(?:val|valid|validation|test|eval)[/_]")
+
 LARGEST_STEP = 2**31 - 1
 """A step above this answers 500 for the whole directory in TensorBoard's HParams tab."""
 
@@ -59,6 +61,11 @@ def as_float(tag: str, value: Any) -> float:
             pass
     shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
     raise UsageError(f"metric {tag!r} is {short(value)} ({type(value).__name__}{shape}); wanted a single number")
+
+
+def is_of_unseen_data(tag: str) -> bool:
+    """Whether a tag says that it was measured on data which were not trained on."""
+    return bool(_UNSEEN.search(tag.lower()))
 
 
 def goal_of_tag(tag: str) -> Goal | None:

@@ -33,7 +33,7 @@ LAYERS = (
         "words",
     ),
     # 1  protos and files
-    ("locks", "paths", "events", "provenance", "system", "ending", "logger", "run_dir", "start"),
+    ("locks", "paths", "scratch", "events", "provenance", "system", "ending", "logger", "run_dir", "start"),
     # 2  orchestration
     ("executors", "domain", "plan", "sweep_dir", "sweep_events", "runner", "progress", "doctor", "prune", "merge"),
     # 3  leaves, one framework each

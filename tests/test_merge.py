@@ -16,7 +16,6 @@ from watched import can_watch, watched
 import hparams_lab as lab
 from hparams_lab.board import Board
 from hparams_lab.cli.main import main
-from hparams_lab.doctor.scratch import MAKING, scratch
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.declaration import current_declaration, observed_message
@@ -26,6 +25,7 @@ from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.merge import merge
 from hparams_lab.merge.columns import merged_domain
 from hparams_lab.paths import LogDirPaths
+from hparams_lab.scratch import MAKING, scratch
 
 
 def sweep(logdir, hparams, metrics, objective=None):
@@ -450,11 +450,12 @@ def run_of(values, *more):
     return b"".join([*events, *more])
 
 
-@pytest.mark.parametrize("damage", ["length", "checksum", "torn"])
+@pytest.mark.parametrize("damage", ["length", "checksum", "start", "torn"])
 def test_what_is_damaged_is_merged_as_it_is(tmp_path, damage):
     """Also in files that change: what stands behind the damage may still be saved by `doctor`."""
     good = summary_event(summaries.scalars({"loss": 0.5}), 1, 2.0)
-    bad = {"length": b"\1" * 40, "checksum": good[:-1] + b"?", "torn": b""}[damage]
+    start = summary_event(summaries.session_start({"x": 2.0}, "", 1.0), 0, 1.0)
+    bad = {"length": b"\1" * 40, "checksum": good[:-1] + b"?", "start": start[:-1] + b"?", "torn": b""}[damage]
     behind = bad + (good[:-3] if damage == "torn" else good)
     for name, value in (("one", 0.5), ("two", "auto")):
         (tmp_path / name / "run").mkdir(parents=True)

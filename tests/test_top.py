@@ -325,12 +325,12 @@ def test_watching_into_a_pipe_prints_a_table_for_each_change(tmp_path):
     with spawned(tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
         reading = threading.Thread(target=lambda: said.extend(watching.stdout))
         reading.start()
-        until(lambda: "1 trial: 1 completed\n" in said)
+        until(lambda: "1 trial: 1 completed; ranked by loss, least first\n" in said)
         with lab.start_run(tmp_path, hparams={"x": 2}, name="two", provenance=False) as run:
             run.log({"loss": 0.5}, step=1)
             run.flush()
             until(lambda: "1 of 2 runs done (1 completed), 1 running\n" in said)
-        until(lambda: "2 trials: 2 completed\n" in said)
+        until(lambda: "2 trials: 2 completed; ranked by loss, least first\n" in said)
         watching.send_signal(signal.SIGINT)
         assert (watching.wait(20), watching.stderr.read()) == (0, "")
         reading.join()

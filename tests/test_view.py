@@ -20,9 +20,9 @@ import hparams_lab as lab
 from hparams_lab.board import Board
 from hparams_lab.cli.board import is_loopback
 from hparams_lab.cli.main import main
-from hparams_lab.doctor.scratch import scratch
 from hparams_lab.doctor.view import PREFIX, View
 from hparams_lab.errors import LogDirError
+from hparams_lab.scratch import scratch
 
 
 @contextlib.contextmanager

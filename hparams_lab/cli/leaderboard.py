@@ -175,10 +175,18 @@ class Leaderboard:
         among = f"{len(matching)} of {len(trials)}" if len(matching) < len(trials) else str(len(trials))
         more = f"; {shown} shown, --n {len(matching)} for all" if len(matching) > shown else ""
         counts = counted([row.trial.outcome for row in matching])
-        yield click.style(f"{among} trial{'s' * (len(trials) != 1)}{': ' * bool(counts)}{counts}{more}", dim=True)
+        said = f"{among} trial{'s' * (len(trials) != 1)}{': ' * bool(counts)}{counts}{more}{self._rule()}"
+        yield click.style(said, dim=True)
         if hidden:
             yield click.style(f"no room for {', '.join(hidden)}: widen the terminal, or --columns, --json", dim=True)
         yield from damage(self._ranking.results, self._logdir)
+
+    def _rule(self) -> str:
+        """What ranks the trials, where nobody declared it."""
+        results, tag = self._ranking.results, self._ranking.tag
+        if tag is None or (results.declared and results.declared.objective):
+            return ""
+        return f"; ranked by {visible(results.title(tag))}, {'most' if self._ranking.goal == 'max' else 'least'} first"
 
 
 def counted(outcomes: Sequence[Outcome]) -> str:

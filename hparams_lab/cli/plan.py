@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def command(plan_by: PlanBy, logdir: Path, workers: int | None, as_json: bool) -
       hparams-lab plan mnist --points 5
       hparams-lab plan mymodel.py --strategy random --trials 20
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # a domain may import TensorFlow, which talks
     plan = plan_by(describe)
     first = list(itertools.islice(plan.suggestions([]), SHOWN))
     total = plan.size

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hparams_lab.doctor.cures import Change, changes
-from hparams_lab.doctor.scratch import MAKING, opened_directory, scratch
 from hparams_lab.doctor.tree import Tree
 from hparams_lab.errors import LogDirError
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import lock_if_free
 from hparams_lab.paths import writing
+from hparams_lab.scratch import MAKING, opened_directory, scratch
 
 QUIET_SECONDS = 60.0
 """A run without an end that was written less than this ago may be going on, even where nothing is locked."""

@@ -20,13 +20,13 @@ from hparams_lab.doctor.checks import group_of
 from hparams_lab.doctor.columns import whole_experiment
 from hparams_lab.doctor.cures import without_experiment
 from hparams_lab.doctor.deadly import deadly, loops, why_deadly
-from hparams_lab.doctor.scratch import scratch
 from hparams_lab.doctor.tree import Tree, facts_of
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import ExperimentMessage, declare, union
 from hparams_lab.events.event_file import is_event_file
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.paths import LogDirPaths
+from hparams_lab.scratch import scratch
 
 LOOK_SECONDS = 2.0
 

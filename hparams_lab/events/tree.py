@@ -120,7 +120,9 @@ def owners_of(names: Collection[str], sessions: Collection[str]) -> dict[str, tu
         for above in above_of(name):
             below.setdefault(above, []).append(name)
     owners: dict[str, tuple[str, str]] = {}
-    for name in sorted(set(names) - starts, key=lambda name: name.count("/")):  # what is above comes first
+    for name in sorted(
+        set(names) - starts, key=lambda name: (name.count("/"), natural(name))
+    ):  # what is above comes first
         if is_experiment(name):
             continue
         owner = next((above for above in above_of(name) if above in starts or above in owners), None)

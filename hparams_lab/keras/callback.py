@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from hparams_lab.errors import MissingExtraError
@@ -30,13 +31,17 @@ class RunCallback(keras.callbacks.Callback):
       batch_every: log the metrics of every so many training batches too, as `batch/loss` at the step "batches
         trained"; 0 for none.
       extras: log `epoch/learning_rate` and `epoch/seconds` of each epoch too.
+      training_tag: the tag of a training metric, by its name; the name itself when left out.
     """
 
-    def __init__(self, run: Run, batch_every: int = 0, extras: bool = False) -> None:
+    def __init__(
+        self, run: Run, batch_every: int = 0, extras: bool = False, training_tag: Callable[[str], str] = str
+    ) -> None:
         super().__init__()
         self._run = run
         self._batch_every = batch_every
         self._extras = extras
+        self._training_tag = training_tag
         self._batches = 0
         self._began = 0.0
 
@@ -46,7 +51,7 @@ class RunCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Log the epoch."""
-        found = {tag_of(name): value for name, value in (logs or {}).items()}
+        found = {self._tag(name): value for name, value in (logs or {}).items()}
         if self._extras:
             found["epoch/seconds"] = time.perf_counter() - self._began
             if (rate := self._learning_rate()) is not None:
@@ -58,6 +63,9 @@ class RunCallback(keras.callbacks.Callback):
         self._batches += 1
         if self._batch_every and self._batches % self._batch_every == 0:
             self._run.log({f"batch/{name}": value for name, value in (logs or {}).items()}, step=self._batches)
+
+    def _tag(self, name: str) -> str:
+        return tag_of(name) if name.startswith("val_") else self._training_tag(name)
 
     def _learning_rate(self) -> float | None:
         """The optimizer's learning rate now, schedules included; None for a model without one."""

@@ -66,12 +66,17 @@ class KerasTraining:
             raise DomainLoadError(f"build_model() returned {type(model).__name__}; wanted a compiled keras.Model")
         options = {"verbose": 0, "validation_data": data[1], **self._fit_options(run.hparams)}
         batch = max(options.get("batch_size") or 0, EVALUATION_BATCH)
-        callbacks = [RunCallback(run), *options.pop("callbacks", [])]
+        callbacks = [RunCallback(run, training_tag=self._training_tag), *options.pop("callbacks", [])]
         model.fit(*data[0], callbacks=callbacks, validation_batch_size=batch, **options)
         final = model.evaluate(*data[-1], batch_size=batch, verbose=0, return_dict=True)
         if self._save_model:
             model.save(run.dir / MODEL)
         return self._final_metrics(final)
+
+    def _training_tag(self, name: str) -> str:
+        """The tag of an epoch's training metric: another than that of the final metric, which the run is judged by."""
+        judged = {metric.tag for metric in self._module.EXPERIMENT.metrics}
+        return name if hasattr(self._module, "final_metrics") and name not in judged else f"train/{name}"
 
     def _fit_options(self, hparams: HParams) -> dict[str, Any]:
         if hasattr(self._module, "fit_options"):

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hparams_lab.doctor.scratch import MAKING, scratch
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import declare
 from hparams_lab.events.logdir import read, save_sweep
@@ -23,6 +22,7 @@ from hparams_lab.merge.source import Member, Source, described
 from hparams_lab.merge.transfer import Change, transfer
 from hparams_lab.paths import LogDirPaths, writing
 from hparams_lab.results import Outcome, Results
+from hparams_lab.scratch import MAKING, scratch
 
 
 @dataclass(frozen=True, slots=True)
