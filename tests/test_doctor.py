@@ -184,3 +184,11 @@ def test_what_is_no_log_directory_is_said_in_a_line(tmp_path: Path, make: object
     assert shown.code == 2
     assert (shown.output, shown.errors.count("\n")) == ("", 1)
     assert message in shown.errors
+
+
+def test_a_file_with_nothing_in_it_is_told(tmp_path, doctor):
+    root = write(tmp_path / "logs", TWO | {"lost": b""})
+    told = doctor(root)
+    assert told.code == 0
+    assert "1 file with nothing in it" in told.output
+    assert "lost/" in told.output

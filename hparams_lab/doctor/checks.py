@@ -144,6 +144,21 @@ def huge_steps(tree: Tree) -> Iterator[Ailment]:
         )
 
 
+def empty(tree: Tree) -> Iterator[Ailment]:
+    """Files with nothing in them: what was there is lost, or its process died at once."""
+    files = [file.name for _, file in tree.files if not file.size and not file.findings and not file.is_held]
+    if files:
+        yield Ailment(
+            "empty",
+            WARNING,
+            f"{plural(len(files), 'file')} with nothing in {'it' if len(files) == 1 else 'them'}",
+            "no such run",
+            "bring it back from a copy, or run it again; nothing here tells what it held",
+            tuple(files),
+            repairable=False,
+        )
+
+
 def left(tree: Tree) -> Iterator[Ailment]:
     """Runs without an end that nobody writes."""
     runs = [run for run in tree.sessions if is_left(run)]
@@ -252,6 +267,6 @@ def many_files(tree: Tree) -> Iterator[Ailment]:
 
 
 CHECKS = (
-    wild_lengths, misfits, huge_steps, corrupt, odd_scalars, unreadable, two_writers, torn, left, split_groups,
+    wild_lengths, misfits, huge_steps, corrupt, odd_scalars, unreadable, two_writers, torn, empty, left, split_groups,
     many_files,
 )  # fmt: skip

@@ -46,6 +46,7 @@ class FileFacts:
     findings: list[Finding] = field(default_factory=list)
     is_held: bool = False
     written: float = 0.0
+    size: int = 0
     experiments: list[api_pb2.Experiment] = field(default_factory=list)
     starts: list[SessionStartInfo] = field(default_factory=list)
     ends: list[SessionEndInfo] = field(default_factory=list)
@@ -224,7 +225,7 @@ def facts_of(directory: str, file: str, run: str, layouts: Layouts) -> FileFacts
     facts = FileFacts(Path(path), f"{run}/{file}" if run else file)
     try:
         found = os.stat(path)
-        facts.written = found.st_mtime
+        facts.written, facts.size = found.st_mtime, found.st_size
         if stat.S_ISREG(found.st_mode):
             facts.is_held = is_held(path)
     except OSError:
