@@ -17,6 +17,7 @@ import importlib.util
 import io
 import itertools
 import json
+import math
 import os
 import shutil
 import statistics
@@ -167,14 +168,24 @@ def figures_of(warm_up: str, logdir: str, truth: Totals, options: argparse.Names
 
     def measure_of(name: str) -> Callable[[], list[float]]:
         checks: Iterator[Totals] = itertools.chain([truth], itertools.repeat({}))
-        return lambda: in_own_process("measured", name, warm_up, logdir, next(checks))
+
+        def measure() -> list[float]:
+            try:
+                return in_own_process("measured", name, warm_up, logdir, next(checks))
+            except SystemExit as error:
+                if name == OURS:
+                    raise
+                print(f"{name} is left out: {str(error).splitlines()[-1]}", flush=True)
+                return [math.nan] * 3
+
+        return measure
 
     measures = {name: measure_of(name) for name, who in READERS.items() if is_wanted(name, who, options.only)}
     found: dict[str, list[float]] = {}
     for slow, rounds in ((False, options.rounds), (True, min(options.rounds, options.slow_rounds))):
         some = {name: measure for name, measure in measures.items() if READERS[name].slow is slow}
         found |= in_turn_columns(some, rounds)
-    return {name: found[name] for name in measures}
+    return {name: found[name] for name in measures if not math.isnan(found[name][0])}
 
 
 def is_wanted(name: str, contender: Contender, only: str) -> bool:

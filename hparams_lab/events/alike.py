@@ -12,16 +12,17 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from hparams_lab.curve import Scalars, Thin
-from hparams_lab.events.crc import masked_crc32c
+from hparams_lab.events.crc import masked_crc32c, unmasked
 from hparams_lab.events.cursor import FLAGS
 from hparams_lab.events.facts import Facts
-from hparams_lab.events.layout import Decoded, Rows
+from hparams_lab.events.layout import Decoded, Rows, equal, words_of
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
 from hparams_lab.events.scan import NO_SCALARS
@@ -86,7 +87,7 @@ class _Group:
         self._joined = b"".join(data for _, data in files)
         self._size = size
         self._good = np.ones(len(files), np.bool_)
-        self._others: list[tuple[int, int, _Message | None]] = []
+        self._others: list[_Other] = []
         self._columns: dict[str, list[tuple[Decoded, NDArray[np.float64]]]] = {}
 
     def read(self) -> Iterator[tuple[str, Facts]]:
@@ -99,7 +100,7 @@ class _Group:
         for place in np.flatnonzero(self._good).tolist():
             path, data = self._files[place]
             facts = Facts(self._thin)
-            if self._read_others(data, facts):
+            if self._read_others(place, data, facts):
                 facts.take_columns(
                     {
                         tag: Scalars(steps[place], wall_times[place], values[place])
@@ -114,10 +115,10 @@ class _Group:
         for shift, dtype in ((0, "<u8"), (8, "<u4")):
             header = rows.column(shift, dtype)
             self._good &= header == header[0]
-        known = self._layouts.read(self._joined[offset + HEADER_SIZE : offset + HEADER_SIZE + length])
+        payload = self._joined[offset + HEADER_SIZE : offset + HEADER_SIZE + length]
+        known = self._layouts.read(payload)
         if known is None:
-            begin, end = offset + HEADER_SIZE, offset + HEADER_SIZE + length
-            self._others.append((begin, end, _Message.within(self._joined[begin:end])))
+            self._others.append(_Other.of(payload, offset, rows))
             return
         layout = known[0]
         decoded = layout.decoded(rows)
@@ -125,54 +126,62 @@ class _Group:
         for slot, values in zip(layout.slots, decoded.values, strict=True):
             self._columns.setdefault(slot.tag, []).append((decoded, values))
 
-    def _read_others(self, data: bytes, facts: Facts) -> bool:
+    def _read_others(self, place: int, data: bytes, facts: Facts) -> bool:
         """Read the records of a file that have no layout; whether they are whole, and hold no points."""
-        for begin, end, message in self._others:
-            payload = data[begin:end]
-            if masked_crc32c(payload) != int.from_bytes(data[end : end + 4], "little"):
+        checksum = google_crc32c.value
+        for other in self._others:
+            payload = data[other.begin : other.end]
+            if checksum(payload) != other.crcs[place]:
                 return False
             try:
-                if message is not None and message.fits(payload):
-                    facts.take_message(HParamsPluginData.FromString(payload[message.begin : message.end]))
+                if other.message is not None and other.fits[place]:
+                    facts.take_message(HParamsPluginData.FromString(payload[other.message]))
                     continue
                 for value in Event.FromString(payload).summary.value:
                     if value.metadata.plugin_data.plugin_name not in NO_SCALARS:
                         return False
-                    facts.take_value(value, begin)
+                    facts.take_value(value, other.begin)
             except Exception:  # BadSummary, or protobuf's DecodeError, which has no stable home across its versions
                 return False
         return True
 
 
-class _Message(NamedTuple):
-    """Where a message of the HParams plugin stands in a payload; around it only the time differs, in bytes 1 to 8."""
+class _Other(NamedTuple):
+    """A record without a layout: where its payload is, its checksum in each file; where in the payload the message of
+    the HParams plugin is, if there is one, and in which files it is there, only the event's time being another."""
 
-    payload: bytes
     begin: int
     end: int
+    crcs: list[int]
+    message: slice | None
+    fits: list[bool]
 
     @classmethod
-    def within(cls, payload: bytes) -> _Message | None:
-        """The place of the one message in a payload; None when there is none, or more."""
-        try:
-            values = Event.FromString(payload).summary.value
-        except Exception:  # protobuf's DecodeError has no stable home across its versions
-            return None
-        plugins = [value.metadata.plugin_data for value in values]
-        if len(plugins) != 1 or plugins[0].plugin_name != HPARAMS_PLUGIN or payload[:1] != b"\x09":
-            return None
-        begin, end = 0, len(payload)
-        try:
-            for key in _WAY_TO_MESSAGE:
-                begin, end = last_field(payload, begin, end, key)
-        except (IndexError, ValueError):
-            return None
-        return cls(payload, begin, end) if payload[begin:end] == plugins[0].content and begin > 9 else None
+    def of(cls, payload: bytes, offset: int, rows: Rows) -> _Other:
+        """The record at `offset` of the files of which `rows` are the records there."""
+        begin = offset + HEADER_SIZE
+        crcs = unmasked(np.array(rows.column(HEADER_SIZE + len(payload), "<u4"))).tolist()
+        found = _message_in(payload)
+        if found is None:
+            return cls(begin, begin + len(payload), crcs, None, [])
+        around = ((0, 1), (9, found[0]), (found[1], len(payload)))
+        fits = equal(rows, (word for range_ in around for word in words_of(payload, *range_)))
+        return cls(begin, begin + len(payload), crcs, slice(*found), fits.tolist())
 
-    def fits(self, payload: bytes) -> bool:
-        """Whether a payload of the same length has its message in the same place."""
-        sample, begin, end = self
-        return payload[9:begin] == sample[9:begin] and payload[end:] == sample[end:] and payload[0] == 9
+
+def _message_in(payload: bytes) -> tuple[int, int] | None:
+    """Where the one message of the HParams plugin begins and ends; None when there is none, or more."""
+    begin, end = 0, len(payload)
+    try:
+        values = Event.FromString(payload).summary.value
+        for key in _WAY_TO_MESSAGE:
+            begin, end = last_field(payload, begin, end, key)
+    except Exception:  # there is none, or protobuf's DecodeError, which has no stable home across its versions
+        return None
+    plugins = [value.metadata.plugin_data for value in values]
+    if len(plugins) != 1 or plugins[0].plugin_name != HPARAMS_PLUGIN or payload[:1] != b"\x09":
+        return None
+    return (begin, end) if payload[begin:end] == plugins[0].content and begin > 9 else None
 
 
 def _records(data: bytes) -> list[tuple[int, int]]:

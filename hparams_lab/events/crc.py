@@ -31,6 +31,13 @@ def masked(crc: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return found
 
 
+def unmasked(crc: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """The checksums that the masked ones are of."""
+    rotated: NDArray[np.uint32] = crc - np.uint32(MASK_DELTA)
+    found: NDArray[np.uint32] = (rotated >> np.uint32(17)) | (rotated << np.uint32(15))
+    return found
+
+
 def add_to_crc(crc: NDArray[np.uint32], distance: int, words: NDArray[Any]) -> None:
     """Add to the checksums what the bytes of `words` mean, the first of which stand `distance` before the end.
 

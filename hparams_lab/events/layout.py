@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -111,11 +111,11 @@ class Layout:
 
     def fits_tags(self, rows: Rows) -> NDArray[np.bool_]:
         """Which rows have its tags where they are."""
-        return self._equal(rows, self._tag_words)
+        return equal(rows, self._tag_words)
 
     def fits_form(self, rows: Rows) -> NDArray[np.bool_]:
         """Which rows have this layout but for their tags, which are as long."""
-        good = self._equal(rows, self._form_words)
+        good = equal(rows, self._form_words)
         for place in range(self.step_width):
             more = rows.column(HEADER_SIZE + self.step + place, "u1") > 0x7F
             good &= more if place < self.step_width - 1 else ~more
@@ -129,13 +129,6 @@ class Layout:
             keys += rows.column(HEADER_SIZE + at, dtype).astype(np.uint64)
             keys ^= keys >> _SHIFT
         return keys
-
-    @staticmethod
-    def _equal(rows: Rows, words: list[tuple[int, str, int]]) -> NDArray[np.bool_]:
-        good = np.ones(rows.size, np.bool_)
-        for at, dtype, expected in words:
-            good &= rows.column(HEADER_SIZE + at, dtype) == expected
-        return good
 
     def decoded(self, rows: Rows) -> Decoded:
         """The numbers of rows that have this layout."""
@@ -192,24 +185,17 @@ class Layout:
         return [(slot.tag_at, slot.tag_at + len(slot.tag.encode())) for slot in self.slots]
 
     @functools.cached_property
-    def _tag_words(self) -> list[tuple[int, str, int]]:
+    def _tag_words(self) -> list[Word]:
         """The tags' bytes as numbers of up to 8 bytes: where, which type, which number."""
-        return [word for begin, end in self._tag_ranges for word in self._words(begin, end)]
+        return [word for begin, end in self._tag_ranges for word in words_of(self.sample, begin, end)]
 
     @functools.cached_property
-    def _form_words(self) -> list[tuple[int, str, int]]:
+    def _form_words(self) -> list[Word]:
         """The fixed bytes but the tags' in the same form."""
         ranges = sorted([*((at, at + width) for at, width, _ in self.holes), *self._tag_ranges])
         ends = [0, *(end for _, end in ranges)]
         begins = [*(begin for begin, _ in ranges), len(self.sample)]
-        return [word for end, begin in zip(ends, begins, strict=True) for word in self._words(end, begin)]
-
-    def _words(self, begin: int, end: int) -> Iterator[tuple[int, str, int]]:
-        """A range of bytes as numbers."""
-        for width in (8, 4, 2, 1):
-            while end - begin >= width:
-                yield begin, f"<u{width}", int.from_bytes(self.sample[begin : begin + width], "little")
-                begin += width
+        return [word for end, begin in zip(ends, begins, strict=True) for word in words_of(self.sample, end, begin)]
 
     @functools.cached_property
     def _fixed_crc(self) -> int:
@@ -218,6 +204,26 @@ class Layout:
         for at, width, _ in self.holes:
             blank[at : at + width] = bytes(width)
         return int(google_crc32c.value(bytes(blank)))
+
+
+Word: TypeAlias = tuple[int, str, int]
+"""Bytes of a payload as a number of up to 8 bytes: where, which type, which number."""
+
+
+def words_of(payload: bytes, begin: int, end: int) -> Iterator[Word]:
+    """A range of a payload's bytes as numbers."""
+    for width in (8, 4, 2, 1):
+        while end - begin >= width:
+            yield begin, f"<u{width}", int.from_bytes(payload[begin : begin + width], "little")
+            begin += width
+
+
+def equal(rows: Rows, words: Iterable[Word]) -> NDArray[np.bool_]:
+    """Which rows have these words in their payloads."""
+    good = np.ones(rows.size, np.bool_)
+    for at, dtype, expected in words:
+        good &= rows.column(HEADER_SIZE + at, dtype) == expected
+    return good
 
 
 _PRIME = np.uint64(0x9E3779B97F4A7C15)

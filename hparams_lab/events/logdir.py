@@ -69,15 +69,16 @@ class LogDirReader:
         alike = read_alike([f"{folder.path}/{folder.files[0]}" for folder in single], self._layouts, self._thin)
         for folder in tree.folders:
             reader = known.get(folder.name)
-            if reader is None:
-                reader = RunReader(folder.path, self._layouts, self._thin)
+            found = alike.get(f"{folder.path}/{folder.files[0]}")
+            if found is not None:
+                reader = RunReader(folder.path, self._layouts, self._thin, found[0])
+                reader.skip(folder.files[0], *found[1:])
+                changed.add(folder.name)
+            else:
+                reader = reader or RunReader(folder.path, self._layouts, self._thin)
+                if reader.read_new(folder.files):
+                    changed.add(folder.name)
             self._readers[folder.name] = reader
-            facts = alike.get(f"{folder.path}/{folder.files[0]}")
-            if facts is not None:
-                reader.adopt(folder.files[0], *facts)
-                changed.add(folder.name)
-            elif reader.read_new(folder.files):
-                changed.add(folder.name)
         sweeps = self._declared(tree)
         if sweeps != self._sweeps:
             self._runs = {}  # values may have other types now

@@ -74,17 +74,21 @@ def read_run(
 class RunReader:
     """The event files of one directory.
 
-    Args: directory: where they are. layouts: what is known of records. thin: what to keep of a tag's points.
+    Args:
+      directory: where they are.
+      layouts: what is known of records.
+      thin: what to keep of a tag's points.
+      facts: what was read already; see `skip`.
     """
 
-    def __init__(self, directory: str, layouts: Layouts, thin: Thin | None = None) -> None:
+    def __init__(self, directory: str, layouts: Layouts, thin: Thin | None = None, facts: Facts | None = None) -> None:
         self.directory = directory
         self._layouts = layouts
         self._thin = thin
-        self._begin()
+        self._begin(facts)
 
-    def _begin(self) -> None:
-        self.facts = Facts(self._thin)
+    def _begin(self, facts: Facts | None = None) -> None:
+        self.facts = facts or Facts(self._thin)
         self._findings: list[Finding] = []
         self._cursors: list[Cursor] = []
         self._names: list[str] = []
@@ -102,9 +106,9 @@ class RunReader:
         """Whether a process holds one of the files."""
         return self._goes_on
 
-    def adopt(self, name: str, facts: Facts, size: int, inode: int) -> None:
-        """Take over what the only file says, which was read to `size` already."""
-        self.facts = facts
+    def skip(self, name: str, size: int, inode: int) -> None:
+        """Go on behind what the reader was made with: all that the only file says, read to `size`."""
+        facts = self.facts
         cursor = Cursor(f"{self.directory}/{name}", self._layouts, facts, self._findings)
         cursor.skip(size, inode)
         self._cursors, self._names = [cursor], [name]
