@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mutants import END, LAYOUTS, VERSION, event, good, number, start, tensor, told
+from mutants import END, LAYOUTS, VERSION, event, good, number, record, start, tensor, told
 from slow_reader import differences, slow_read
 from tensorboard.compat.proto import types_pb2
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -23,9 +23,10 @@ from hparams_lab.events import summaries
 from hparams_lab.events.cursor import LONGEST_DECODED, PIECE, SMALL, Cursor
 from hparams_lab.events.facts import Facts
 from hparams_lab.events.layouts import MOST_LAYOUTS, Layouts
+from hparams_lab.events.long import LONG
 from hparams_lab.events.reader import RunReader
 from hparams_lab.events.scan import FEW, MOST_FINDINGS, Scanner
-from hparams_lab.events.wire import LONGEST
+from hparams_lab.events.wire import LONGEST, varint
 from hparams_lab.findings import Finding, Kind
 
 NAME = "events.out.tfevents.1.host"
@@ -350,3 +351,18 @@ def _read_by(what) -> int:
     before = read_so_far()
     what()
     return read_so_far() - before
+
+
+def test_a_long_event_with_a_field_that_nobody_knows(tmp_path):
+    """Protobuf passes over such a field, in a summary too; so does the reading value by value."""
+    plain = event([number(f"gradient/of/layer/{at}", at) for at in range(4000)], 5, 1)
+    assert len(plain) > LONG
+    payload = plain[12:-4]
+    at = payload.index(b"\x2a", 9)
+    length, begin = varint(payload, at + 1)
+    odd = b"\xf8\x07\x01"  # field 127, a number
+    longer = Summary.FromString(payload[begin:] + odd)
+    assert len(longer.value) == 4000
+    head = payload[: at + 1] + bytes([length + len(odd) & 0x7F | 0x80, (length + len(odd)) >> 7 & 0x7F | 0x80])
+    head += bytes([(length + len(odd)) >> 14])
+    assert wrong(tmp_path, event([number("loss", 1)], 1, 1) + record(head + payload[begin:] + odd), Layouts()) == []

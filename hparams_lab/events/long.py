@@ -18,14 +18,27 @@ from hparams_lab.events.wire import skipped, varint
 LONG = 1 << 16
 """An event of more bytes is long."""
 
+ODD = 1 << 20
+"""A longer event is read value by value or not at all."""
+
 _SUMMARY, _VALUE = 0x2A, 0x0A
 
 
 def read_long(payload: bytes | bytearray) -> tuple[list[tuple[str, Scalars]], list[Summary.Value], Event]:
-    """Points by tag, the values that are none, and the event without its values.
+    """Points by tag, the values that are none, and the event (perhaps without its values).
 
-    Raises ValueError or IndexError when protobuf refuses it, wherever that is.
+    Raises ValueError, IndexError or protobuf's DecodeError when it is none.
     """
+    try:
+        return _value_by_value(payload)
+    except (IndexError, ValueError):  # something odd, which protobuf may read all the same
+        if len(payload) > ODD:
+            raise
+        event = Event.FromString(bytes(payload))
+        return [], [*event.summary.value], event
+
+
+def _value_by_value(payload: bytes | bytearray) -> tuple[list[tuple[str, Scalars]], list[Summary.Value], Event]:
     event, ranges = _head(payload)
     points: dict[str, bytearray] = {}
     others: list[Summary.Value] = []
