@@ -1,5 +1,6 @@
 """`merge`: one directory that holds exactly the runs of several, with one experiment, as TensorBoard sees it, too."""
 
+import functools
 import json
 import os
 import shutil
@@ -15,7 +16,6 @@ from watched import can_watch, watched
 
 import hparams_lab as lab
 from hparams_lab.board import Board
-from hparams_lab.cli.main import main
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.declaration import current_declaration, observed_message
@@ -339,15 +339,9 @@ def test_merged_domains(domains, stored, wanted):
 
 
 @pytest.fixture
-def lab_command(capsys):
-    """`lab_command(arguments)` is the exit code, the standard output and the standard error."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as exit:
-            main(["merge", *map(str, arguments)])
-        return exit.value.code, *capsys.readouterr()
-
-    return call
+def lab_command(lab_command):
+    """As everywhere, for `merge`."""
+    return functools.partial(lab_command, "merge")
 
 
 def test_the_command(sweeps, tmp_path, lab_command):

@@ -1,5 +1,6 @@
 """`prune`: what goes and what stays, that a kill leaves no half of a run, and archives that read like the directory."""
 
+import functools
 import json
 import os
 import shutil
@@ -12,7 +13,6 @@ from dataclasses import replace
 import pytest
 
 import hparams_lab as lab
-from hparams_lab.cli.main import main
 from hparams_lab.errors import LogDirError, UsageError
 from hparams_lab.events import summaries
 from hparams_lab.events.declaration import current_declaration
@@ -46,15 +46,9 @@ def logdir(swept, tmp_path):
 
 
 @pytest.fixture
-def lab_command(capsys):
-    """`lab_command(arguments)` is the exit code, the standard output and the standard error."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as exit:
-            main(["prune", *map(str, arguments)])
-        return exit.value.code, *capsys.readouterr()
-
-    return call
+def lab_command(lab_command):
+    """As everywhere, for `prune`."""
+    return functools.partial(lab_command, "prune")
 
 
 def numbers(logdir):

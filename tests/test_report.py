@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 import hparams_lab as lab
-from hparams_lab.cli.main import main
 from hparams_lab.curve import Scalars
 from hparams_lab.report import facts, plots
 from hparams_lab.report.axis import Axis, Range
@@ -232,18 +231,6 @@ def test_plotly_knows_every_property_of_the_figures():
 
 
 # -------------------------------------------------------------------------------------------------------- the command
-
-
-@pytest.fixture
-def lab_command(capsys: pytest.CaptureFixture[str]) -> Any:
-    """`lab_command(arguments)` is the exit code, the standard output and the standard error."""
-
-    def call(*arguments: object) -> tuple[Any, str, str]:
-        with pytest.raises(SystemExit) as exit:
-            main([str(argument) for argument in arguments])
-        return exit.value.code, *capsys.readouterr()
-
-    return call
 
 
 def logged(logdir: Path, hparams: dict[str, Any], *values: float, error: BaseException | None = None) -> None:
