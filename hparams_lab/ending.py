@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import time
 import traceback
 from pathlib import Path
 from typing import Any
 
+from hparams_lab import disk
 from hparams_lab.errors import Pruned, UsageError
 from hparams_lab.events import summaries
+from hparams_lab.events.event_file import summary_event
 from hparams_lab.events.reader import OUTCOME_TAG, event_files
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.results import Outcome
@@ -18,6 +21,17 @@ _STATUS = {
     Outcome.PRUNED: summaries.SUCCESS,
     Outcome.INTERRUPTED: summaries.UNKNOWN,
 }
+
+# Errors of frameworks, which are not imported for this: package and name of a class, or the words of a RuntimeError.
+_FOR_WANT_OF_MEMORY = {("tensorflow", "ResourceExhaustedError"), ("torch", "OutOfMemoryError")}
+_OUT_OF_MEMORY = (
+    "RESOURCE_EXHAUSTED",  # JAX: its error has had three names
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "HIP out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator: can't allocate memory",
+)
 
 
 def outcome_of(error: BaseException | None) -> tuple[Outcome, str, str]:
@@ -29,7 +43,18 @@ def outcome_of(error: BaseException | None) -> tuple[Outcome, str, str]:
         return Outcome.PRUNED, reason, ""
     if not isinstance(error, Exception):
         return Outcome.INTERRUPTED, reason, ""
-    return Outcome.FAILED, reason, "".join(traceback.format_exception(error))
+    outcome = Outcome.OUT_OF_MEMORY if is_for_want_of_memory(error) else Outcome.FAILED
+    return outcome, reason, "".join(traceback.format_exception(error))
+
+
+def is_for_want_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, the machine's or an accelerator's, in a framework's words or ours."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
+    if kinds & _FOR_WANT_OF_MEMORY:
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def ending(outcome: Outcome, reason: str, details: str, now: float) -> list[Any]:
@@ -42,12 +67,16 @@ def ending(outcome: Outcome, reason: str, details: str, now: float) -> list[Any]
 
 
 def end_left_run(run: Path, outcome: Outcome, reason: str, details: str = "") -> None:
-    """Give an end to a run whose process is gone."""
+    """Give an end to a run whose process is gone, unless it has one. Raises LogDirError, nothing written."""
     writer = EventFileWriter.append(event_files(run)[-1])
-    now = time.time()
-    for summary in ending(outcome, reason, details, now):
-        writer.add(summary, now=now)
-    writer.close()
+    try:
+        now = time.time()
+        records = [summary_event(summary, 0, now) for summary in ending(outcome, reason, details, now)]
+        writer.close(last=b"" if writer.has_end else b"".join(records))
+    except OSError as error:
+        raise disk.refusal(run, error) from None
+    finally:
+        writer.abandon()
 
 
 def outcome_named(outcome: Outcome | str) -> Outcome:

@@ -9,7 +9,9 @@
     |-- DomainLoadError           a domain module that cannot be imported or lacks a part; mend the module
     |-- DataError                 a data set that is missing or has the wrong shape; give another
     |-- LogDirError               a log directory that cannot be used as asked: another sweep's, not a
-    |                             directory, not writable; choose another, or move it aside
+    |   |                         directory, not writable; choose another, or move it aside
+    |   |-- OwnedError            another runner works in it; wait for that one, or stop it
+    |   `-- UnsavedError          what was logged could not be written, as on a full disk; make room
     |-- EventFileError            bytes that are not what an event file holds; says the file and the offset
     |-- MissingMetricError        a train function that ended without a declared metric; return or log it
     |-- ExecutorError             the machinery around a run broke (not the run itself); read the log it names
@@ -34,7 +36,9 @@ __all__ = [
     "LogDirError",
     "MissingExtraError",
     "MissingMetricError",
+    "OwnedError",
     "Pruned",
+    "UnsavedError",
     "UsageError",
 ]
 
@@ -65,6 +69,14 @@ class DataError(HParamsLabError):
 
 class LogDirError(HParamsLabError):
     """A log directory that cannot be used as asked."""
+
+
+class OwnedError(LogDirError):
+    """A log directory that another runner works in."""
+
+
+class UnsavedError(LogDirError):
+    """What was logged could not be written to the disk."""
 
 
 class EventFileError(HParamsLabError):

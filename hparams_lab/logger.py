@@ -20,8 +20,9 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from hparams_lab import disk
 from hparams_lab.ending import ending, outcome_named, outcome_of
-from hparams_lab.errors import LogDirError, UsageError
+from hparams_lab.errors import UnsavedError, UsageError
 from hparams_lab.events import media, summaries, ticker
 from hparams_lab.events.event_file import summary_event
 from hparams_lab.events.event_log import EventLog, WhenFull
@@ -86,7 +87,7 @@ class Run:
         writer, self._step = reopened or (EventFileWriter.create(directory, clock()), -1)
         self._events = EventLog(writer, when_full, wall=clock)
         self._over = False
-        self._ending = False  # whether the end was added
+        self._end = b""  # its records, once they are made
         self._signatures = self._events.signatures
         self._events.on_steps_back(partial(_warn_of_steps_back, name))
         self._began = perf_counter()
@@ -107,7 +108,7 @@ class Run:
           value: the value of a single tag. With a mapping, a step may stand here: `log({...}, 1)`.
           step: 0 to 2**31-1; one more than the last when left out, from 0.
 
-        Raises UsageError for a value that is not a number, a step out of range, or a run that is over; LogDirError
+        Raises UsageError for a value that is not a number, a step out of range, or a run that is over; UnsavedError
         when what was logged before could not be written.
         """
         # Each line here is paid for with every scalar; benchmarks/logging.py says how much.
@@ -204,7 +205,10 @@ class Run:
         self._status = (outcome_named(outcome), " ".join(reason.split()))
 
     def flush(self) -> None:
-        """Hand what was logged to the operating system, where it survives the end of this process."""
+        """Hand what was logged to the operating system, where it survives the end of this process.
+
+        Raises UnsavedError when it cannot be written.
+        """
         self._check_open()
         self._events.drain()
         self._raise_write_error()
@@ -239,19 +243,34 @@ class Run:
           outcome: how it ended. A completed run whose objective is not finite is recorded as diverged.
           reason: why it did not complete, in one line; details: more of it, such as a traceback.
 
-        Raises LogDirError when the file cannot be written, the run still open.
+        Raises UnsavedError when the file cannot be written, the run still open and without an end. What was logged is
+        tried again by the next call, unless it was the wait for the disk that failed: then so does every other.
         """
         if self._over or self._events.abandoned:
             return
         outcome = outcome_named(outcome)
-        if not self._ending:
-            self._add_ending({**self.summary, **(metrics or {})}, outcome, reason, details)
+        if not self._end:
+            self._end = self._ending({**self.summary, **(metrics or {})}, outcome, reason, details)
         try:
-            self._events.close(self._fsync)
+            self._events.close(self._fsync, self._end)
         except OSError as error:
             raise self._write_error(error) from None
-        self._over = True
-        _unfinished.discard(self)
+        self._forget()
+
+    def leave(self) -> None:
+        """Hand what was logged to the operating system, and let go of the file without an end: another gives it one.
+
+        The run is over for this process. Raises UnsavedError when not all of it could be written.
+        """
+        if self._over or self._events.abandoned:
+            return
+        while self._at_finish:
+            self._at_finish.pop()()
+        self._forget()
+        try:
+            self._events.leave()
+        except OSError as error:
+            raise self._write_error(error) from None
 
     def __enter__(self) -> Run:
         return self
@@ -287,8 +306,12 @@ class Run:
         step = max(self._step, 0) if step is None else checked_step(step)
         self._events.add(summary_event(summary, step, self._events.wall_time()))
 
-    def _add_ending(self, metrics: Mapping[str, Any], outcome: Outcome, reason: str, details: str) -> None:
-        """Add the final metrics and the end, once: a finish that fails is only written again."""
+    def _forget(self) -> None:
+        self._over = True
+        _unfinished.discard(self)
+
+    def _ending(self, metrics: Mapping[str, Any], outcome: Outcome, reason: str, details: str) -> bytes:
+        """The records of the end, after logging the final metrics. Once: a finish that fails is only written again."""
         while self._at_finish:
             self._at_finish.pop()()
         final = {checked_tag(tag): as_float(tag, value) for tag, value in metrics.items()}
@@ -300,9 +323,7 @@ class Run:
         if outcome is Outcome.COMPLETED and (broken := self._divergence()):
             outcome, reason = Outcome.DIVERGED, broken
         now = self._events.wall_time()
-        records = [summary_event(summary, 0, now) for summary in ending(outcome, reason, details, now)]
-        self._events.add(b"".join(records))
-        self._ending = True
+        return b"".join(summary_event(summary, 0, now) for summary in ending(outcome, reason, details, now))
 
     def _log_final(self, metrics: Mapping[str, float]) -> None:
         """Log the values that are not the last ones yet, at the last step: the tab shows a metric's last point."""
@@ -336,10 +357,8 @@ class Run:
         if error is not None:
             raise self._write_error(error)
 
-    def _write_error(self, error: OSError) -> LogDirError:
-        return LogDirError(
-            f"{self._events.path} cannot be written: {error.strerror}; what was logged is kept and tried again"
-        )
+    def _write_error(self, error: OSError) -> UnsavedError:
+        return disk.unsaved(self._events.path, error, self._events.is_lost)
 
 
 def _made(make: Callable[[], str]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hparams_lab.errors import LogDirError
+from hparams_lab import disk
 
 EXPERIMENT = "_experiment"
 OUTPUT_LOG = "output.log"
@@ -54,7 +54,7 @@ def writing(directory: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise LogDirError(f"{directory} cannot be written: {error.strerror}; choose another log directory") from None
+        raise disk.refusal(directory, error) from None
 
 
 def paths_of(logdir: str | os.PathLike[str]) -> LogDirPaths:

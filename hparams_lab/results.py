@@ -33,7 +33,9 @@ class Outcome(str, enum.Enum):
     COMPLETED = "completed"  # ended by itself, with a finite objective
     DIVERGED = "diverged"  # ended by itself, the objective NaN or infinite
     FAILED = "failed"  # the train function raised
-    CRASHED = "crashed"  # the process died
+    CRASHED = "crashed"  # the process died, or ended without a result
+    TIMED_OUT = "timed out"  # stopped for taking longer than --timeout
+    OUT_OF_MEMORY = "out of memory"  # it asked for more than --memory, or than there was
     PRUNED = "pruned"  # stopped early because it was not worth going on
     INTERRUPTED = "interrupted"  # stopped from outside, or left without an end
     RUNNING = "running"  # a process holds its event file
@@ -93,7 +95,10 @@ class RunResult:
 # Of a trial's runs, the one that says most about it comes first.
 _WORST_FIRST = tuple(
     Outcome[name]
-    for name in ["RUNNING", "CRASHED", "FAILED", "DIVERGED", "INTERRUPTED", "PRUNED", "UNKNOWN", "COMPLETED"]
+    for name in [
+        *("RUNNING", "CRASHED", "OUT_OF_MEMORY", "TIMED_OUT", "FAILED", "DIVERGED"),
+        *("INTERRUPTED", "PRUNED", "UNKNOWN", "COMPLETED"),
+    ]
 )
 
 

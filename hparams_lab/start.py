@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
+from hparams_lab import disk
 from hparams_lab.declared import Declared
 from hparams_lab.errors import HParamValueError, LogDirError, UsageError
 from hparams_lab.events.declaration import (
@@ -107,16 +107,17 @@ class DeclaringRun(Run):
         self, paths: LogDirPaths, name: str, hparams: HParams, experiment: Experiment | None, **more: Any
     ) -> None:
         self._paths = paths
+        self._declared = False
         super().__init__(paths.run(name), name, hparams, experiment=experiment, **more)
 
     def finish(self, *args: Any, **kwargs: Any) -> None:
         """As `Run.finish`; then the tags that nobody declared become columns."""
-        was_over = self.is_over
         super().finish(*args, **kwargs)
-        if self.is_over and not was_over and self._experiment is None:
+        if self.is_over and not self._declared and self._experiment is None:
             tags = self._events.last
             if not is_declared(self._paths, {}, tags):
                 declare(self._paths, observed_message({}, tags))
+        self._declared = self.is_over  # else a finish that failed is tried again
 
 
 def checked_values(hparams: Mapping[Any, Any], as_text: bool = False) -> dict[str, Value]:
@@ -153,7 +154,7 @@ def _new(
         stored = _declare(paths, values, experiment)
         return DeclaringRun(paths, name, HParams(values), experiment, stored=stored, **options)
     except BaseException:
-        shutil.rmtree(paths.run(name))
+        disk.remove_tree(paths.run(name))
         raise
 
 
@@ -168,8 +169,12 @@ def _reopened(
     if not _same(before.hparams, values):
         raise LogDirError(f"run {name!r} has the hparams {dict(before.hparams)}, not {dict(values)}; start another run")
     writer = EventFileWriter.append(event_files(directory)[-1])
-    _declare(paths, values, experiment)
-    writer.truncate(end_of_logged(writer.path.read_bytes()))
+    try:
+        _declare(paths, values, experiment)
+        writer.truncate(end_of_logged(writer.path.read_bytes()))
+    except BaseException:
+        writer.abandon()
+        raise
     own = (column for tag, column in before.columns.items() if not tag.startswith(SYSTEM_PREFIX))
     step = max((int(column.steps.max()) for column in own), default=-1)
     options = {**options, "trial": options["trial"] or before.trial_id}

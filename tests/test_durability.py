@@ -10,6 +10,8 @@ import sys
 import pytest
 from tensorboard_client import eventually
 
+from hparams_lab.ending import end_left_run
+from hparams_lab.errors import UsageError
 from hparams_lab.events import summaries
 from hparams_lab.events.event_file import read_events
 from hparams_lab.events.logdir import read
@@ -102,7 +104,7 @@ def test_forgotten_runs_are_given_an_end_also_where_one_of_them_cannot(tmp_path,
         "shutil.rmtree(runs[1].dir)\n"
     )
     _, err = python(script + ends, tmp_path).communicate(timeout=60)
-    assert re.search(r"^hparams_lab: .*/1/run-0000/.* cannot be written: No such file or directory; what", err, re.M)
+    assert re.search(r"^hparams_lab: .*/1/run-0000/.* cannot be written: No such file or directory; see to", err, re.M)
     for place in ("0", "2"):
         (found,) = read(tmp_path / place).runs
         assert (found.outcome, found.reason, found.metrics) == (outcome, reason, {"loss": 0.5})
@@ -168,17 +170,18 @@ make_space = lambda: subprocess.run(["mount", "-o", "remount,size=10m", sys.argv
 @pytest.fixture
 def small_disk(tmp_path):
     """64 KiB of file system, where we may mount one."""
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], capture_output=True)
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path]
+    mounted = subprocess.run(command, capture_output=True, text=True)
     if mounted.returncode:
-        pytest.skip("mounting takes root")
+        pytest.skip(f"no tmpfs may be mounted here: {' '.join(mounted.stderr.split())}")
     yield tmp_path
     subprocess.run(["umount", "-l", tmp_path], check=True)
 
 
-def check_full_disk(directory, disk, why):
+def check_full_disk(directory, disk, why, way_out):
     first, second, third, is_over, after = said(disk + FULL_DISK, directory).splitlines()
     (file,) = event_files(directory / "x")
-    wanted = f"{file} cannot be written: {why}; what was logged is kept and tried again"
+    wanted = f"{file} cannot be written: {why}; {way_out}: what was logged is kept and tried again"
     assert [first, second, third, is_over, after] == [wanted, wanted, wanted, "False", "True"]
     assert steps_of(directory) == list(range(len(steps_of(directory))))
     assert len(steps_of(directory)) in (3002, 3003)
@@ -189,9 +192,122 @@ def check_full_disk(directory, disk, why):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 def test_a_full_disk_keeps_what_was_logged(small_disk):
-    check_full_disk(small_disk, TMPFS, "No space left on device")
+    check_full_disk(small_disk, TMPFS, "No space left on device", "make room on the disk")
 
 
 @posix
 def test_a_file_too_large_keeps_what_was_logged(tmp_path):
-    check_full_disk(tmp_path, LIMIT, "File too large")
+    check_full_disk(tmp_path, LIMIT, "File too large", "raise the limit of a file's size (ulimit -f)")
+
+
+@posix
+def test_an_end_that_does_not_fit_is_not_there_at_any_byte(tmp_path):
+    """The file may not grow beyond each of the bytes of its end; then it may, and the run is finished."""
+    out = said(
+        "from hparams_lab.events.reader import read_run\n"
+        "fsize = lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
+        "def finish(run):\n"
+        "    try: run.finish({}, 'failed', 'why')\n"
+        "    except UnsavedError: return False\n"
+        "    return True\n"
+        "for number in range(1000):\n"
+        "    run = start_run(sys.argv[1], hparams={'x': 1}, name=f'{number}', provenance=False)\n"
+        "    run.log('loss', 0.5); run.flush()\n"
+        "    path = run._events.path; size = path.stat().st_size\n"
+        "    fsize(size + number); done = finish(run); fsize(resource.RLIM_INFINITY)\n"
+        "    if done: break\n"
+        "    found = read_run(run.dir, run.name)\n"
+        "    assert (found.ended, path.stat().st_size) == (None, size), number\n"
+        "    run.log('loss', 0.25)\n"
+        "    assert finish(run)\n"
+        "print(number)",
+        tmp_path,
+    )
+    runs = read(tmp_path).runs
+    assert len(runs) == int(out) + 1 > 100
+    assert all((run.outcome, run.reason) == (Outcome.FAILED, "why") for run in runs)
+    assert all(run.scalars("loss").values.tolist() == [0.5, 0.25] for run in runs[:-1])
+    for run in runs:
+        (file,) = event_files(tmp_path / run.name)
+        findings = []
+        tags = [value.tag for event in read_events(file.read_bytes(), findings) for value in event.summary.value]
+        assert (tags[-2:], tags.count(summaries.SESSION_END_TAG), findings) == (ENDING, 1, [])
+
+
+ENDING = ["run/outcome", summaries.SESSION_END_TAG]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+@pytest.mark.parametrize("kibibytes", range(4, 56, 4))
+def test_a_disk_of_any_size_that_grows_keeps_what_was_logged_in_order(small_disk, kibibytes):
+    """Full in the declaration, in the start, in what is logged, or in the end: the same process goes on."""
+    out = said(
+        "def size(is_now): subprocess.run(['mount', '-o', f'remount,size={is_now}', sys.argv[1]], check=True)\n"
+        "def grow(): size('10m'); grown.append(1)\n"
+        "grown = []\n"
+        "def insist(call):\n"
+        "    try: return call()\n"
+        "    except UnsavedError: grow()\n"
+        "    return call()\n"
+        f"size('{kibibytes}k')\n"
+        "run = insist(lambda: start(if_exists='number'))\n"
+        "for step in range(400):\n"
+        "    insist(lambda: run.log({'loss': step, 'other': 1}, step)); insist(run.flush)\n"
+        "insist(run.finish); insist(run.finish)\n"
+        "print(run.name, len(grown))",
+        small_disk,
+    )
+    name, grown = out.split()
+    findings = []
+    found = read_run(small_disk / name, name, findings=findings)
+    assert (found.outcome, findings) == (Outcome.COMPLETED, [])
+    assert found.columns["loss"].steps.tolist() == found.columns["other"].steps.tolist() == list(range(400))
+    assert grown == "1" if kibibytes < 40 else grown in "01"
+
+
+@posix
+def test_what_was_written_after_all_is_no_error(tmp_path):
+    """The thread could not write; the next time it could, and nobody is told of what was mended."""
+    out = said(
+        "fsize = lambda limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))\n"
+        "run = start(); run.log('loss', 0.5); run.flush()\n"
+        "fsize(10); run.log('loss', 0.25); run._events.drain(); fsize(resource.RLIM_INFINITY)\n"
+        "run.finish(); print(run.is_over)",
+        tmp_path,
+    )
+    assert out == "True\n"
+    assert steps_of(tmp_path) == [0, 1]
+
+
+@posix
+def test_a_run_that_is_left_has_all_but_an_end_and_another_gives_it_one(tmp_path):
+    run = start_run(tmp_path, hparams={"x": 1}, name="x", provenance=False)
+    called = []
+    run.at_finish(lambda: called.append(run.is_over))
+    run.log("loss", 0.5)
+    run.leave()
+    run.leave()
+    run.finish()
+    assert (run.is_over, called) == (True, [False])
+    with pytest.raises(UsageError, match=r"^run 'x' is finished; "):
+        run.log("loss", 0.25)
+    assert (read_back(tmp_path).outcome, read_back(tmp_path).metrics) == (Outcome.INTERRUPTED, {"loss": 0.5})
+    end_left_run(run.dir, Outcome.TIMED_OUT, "after 1 s")
+    assert (read_back(tmp_path).outcome, read_back(tmp_path).reason) == (Outcome.TIMED_OUT, "after 1 s")
+
+
+@posix
+def test_a_run_is_left_also_where_it_cannot_be_written(tmp_path):
+    out = said(
+        "from hparams_lab.locks import is_held\n"
+        "run = start(); run.log('loss', 0.5); run.flush()\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY)); run.log('loss', 0.25)\n"
+        "try: run.leave()\n"
+        "except UnsavedError as error: print(error)\n"
+        "print(run.is_over, is_held(run._events.path)); run.finish()",
+        tmp_path,
+    )
+    (file,) = event_files(tmp_path / "x")
+    assert out.startswith(f"{file} cannot be written: File too large; ")
+    assert out.endswith("\nTrue False\n")
+    assert steps_of(tmp_path) == [0]

@@ -79,7 +79,7 @@ def test_a_loop_of_ones_own(weird_tmp_path):
     [
         (None, Outcome.COMPLETED, summaries.SUCCESS, ""),
         (ValueError("no\n  good: at all"), Outcome.FAILED, summaries.FAILURE, "ValueError: no good: at all"),
-        (MemoryError(), Outcome.FAILED, summaries.FAILURE, "MemoryError"),
+        (MemoryError(), Outcome.OUT_OF_MEMORY, summaries.FAILURE, "MemoryError"),
         (KeyboardInterrupt(), Outcome.INTERRUPTED, summaries.UNKNOWN, "KeyboardInterrupt"),
         (SystemExit(3), Outcome.INTERRUPTED, summaries.UNKNOWN, "SystemExit: 3"),
         (Pruned("worse"), Outcome.PRUNED, summaries.SUCCESS, "Pruned: worse"),

@@ -1,15 +1,19 @@
 """The writer of an event file, in real processes: what is on disk after a flush, a kill, a fork, a full disk."""
 
+import errno
 import os
 import re
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from hparams_lab import disk
 from hparams_lab.errors import LogDirError
+from hparams_lab.events import summaries
 from hparams_lab.events.event_file import read_events, summary_event
 from hparams_lab.events.summaries import scalars
 from hparams_lab.events.writer import EventFileWriter
@@ -186,6 +190,121 @@ def test_append_cuts_the_torn_tail(writer, torn):
     again.add(scalars({"loss": 0.5}), 3)
     again.close()
     assert steps(writer.path) == [1, 3]
+
+
+@pytest.mark.parametrize("bad", [[3], [2, 3], [1]], ids=["the last", "the last two", "one in the middle"])
+def test_append_cuts_what_is_broken_to_the_end_only(writer, bad):
+    points = [summary_event(scalars({"loss": 0.5}), step, 0.0) for step in (1, 2, 3)]
+    for step in bad:
+        points[step - 1] = points[step - 1][:-1] + bytes([points[step - 1][-1] ^ 1])
+    writer.write(b"".join(points))
+    writer.close()
+    again = EventFileWriter.append(writer.path)
+    again.add(scalars({"loss": 0.5}), 4)
+    again.close()
+    findings = []
+    assert steps(writer.path, findings) == [step for step in (1, 2, 3, 4) if step not in bad]
+    assert len(findings) == (bad == [1])
+
+
+def test_append_cuts_zeros_that_a_power_cut_left(writer):
+    writer.add(scalars({"loss": 0.5}), 1)
+    writer.close()
+    whole = writer.path.read_bytes()
+    writer.path.write_bytes(whole + bytes(5000))
+    EventFileWriter.append(writer.path).close()
+    assert writer.path.read_bytes() == whole
+
+
+def test_append_tells_whether_there_is_an_end(writer):
+    writer.add(scalars({summaries.SESSION_END_TAG: 0.5}), 1)  # a tag alone is none
+    writer.add(summaries.session_start({"x": 1}, "id", 1.0))
+    writer.close()
+    again = EventFileWriter.append(writer.path)
+    assert not again.has_end
+    again.add(summaries.session_end(summaries.SUCCESS, 1.0))
+    again.close()
+    again = EventFileWriter.append(writer.path)
+    assert again.has_end
+    again.truncate(writer.path.stat().st_size - 1)
+    again.close()
+    again = EventFileWriter.append(writer.path)
+    assert not again.has_end
+    again.close()
+
+
+@pytest.mark.parametrize("kind", ["many records", "one record"])
+def test_append_takes_little_memory_whatever_the_file(writer, kind):
+    if kind == "many records":
+        piece = b"".join(summary_event(scalars({"loss": 0.5}), step, 1.0) for step in range(1, 20_001))
+    else:
+        piece = summary_event(summaries.text("long", "x" * 1_000_000), 1, 1.0)
+    for _ in range(64_000_000 // len(piece)):
+        writer.write(piece)
+    writer.write(piece[:-1])
+    writer.close()
+    size = writer.path.stat().st_size
+    tracemalloc.start()
+    again = EventFileWriter.append(writer.path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    again.close()
+    assert 0 < size - writer.path.stat().st_size <= len(piece)
+    assert most < 24_000_000
+
+
+def test_the_last_records_are_there_when_all_is_saved_or_not_at_all(writer, tmp_path):
+    writer.add(scalars({"loss": 0.5}), step=1)
+    last = summary_event(scalars({"loss": 0.5}), 3, 1.0)
+    moved = tmp_path.with_name("moved")
+    tmp_path.rename(moved)
+    with pytest.raises(FileNotFoundError):
+        writer.close(last=last)
+    moved.rename(tmp_path)
+    assert steps(writer.path) == []
+    writer.add(scalars({"loss": 0.5}), step=2)
+    writer.close(last=last)
+    writer.close(last=last)
+    assert steps(writer.path) == [1, 2, 3]
+
+
+def test_after_a_wait_for_the_disk_that_failed_all_is_taken_back_and_refused(tmp_path, monkeypatch):
+    """As the system answers it; in `test_disk_errors.py` it does."""
+
+    def refuse(operation, _):
+        if operation == "sync":
+            raise OSError(errno.EIO, "Input/output error")
+
+    writer = EventFileWriter.create(tmp_path)
+    writer.add(scalars({"loss": 0.5}), step=1)
+    writer.flush()
+    writer.add(scalars({"loss": 0.5}), step=2)
+    monkeypatch.setattr(disk, "before", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        writer.close(last=summary_event(scalars({"loss": 0.5}), 3, 1.0))
+    assert steps(writer.path) == [1]
+    monkeypatch.setattr(disk, "before", None)
+    for call in (writer.close, writer.flush, lambda: writer.write(b"")):
+        with pytest.raises(OSError, match="Input/output error"):
+            call()
+    assert (steps(writer.path), writer.is_lost) == ([1], True)
+    writer.abandon()
+
+
+@needs_flock
+def test_a_forked_child_that_closes_adds_and_cuts_nothing(tmp_path):
+    process = start(
+        "writer.add(scalars({'loss': 1.0}), 1); writer.flush()\n"
+        "if (child := os.fork()) == 0:\n"
+        "    writer.close(last=b'the parent has one'); os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "writer.add(scalars({'loss': 1.0}), 2); writer.close()",
+        tmp_path,
+    )
+    process.communicate()
+    findings = []
+    assert steps(only_file(tmp_path), findings) == [1, 2]
+    assert findings == []
 
 
 @needs_flock

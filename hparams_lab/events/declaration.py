@@ -7,8 +7,8 @@ that many processes can declare at once.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tensorboard.plugins.hparams import api_pb2
 
+from hparams_lab import disk
 from hparams_lab.declared import Declared
 from hparams_lab.errors import HParamValueError
 from hparams_lab.events import summaries
@@ -270,13 +271,29 @@ def _numbered(paths: LogDirPaths) -> list[Path]:
 
 
 def _replace_experiment(paths: LogDirPaths, message: ExperimentMessage) -> None:
+    """Write the next number, wait until it is on the disk, and drop those before. Raises LogDirError."""
     before = _numbered(paths)
-    number = int(before[-1].name) + 1 if before else 1
-    target = paths.experiments / str(number)
-    target.mkdir()
+    target = paths.experiments / str(int(before[-1].name) + 1 if before else 1)
+    try:
+        _write_experiment(target, message)
+        disk.sync_directory(paths.experiments)
+        if not before:
+            disk.sync_directory(paths.root)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            disk.remove_tree(target)
+        raise disk.refusal(target, error) from None
+    for directory in before:
+        with contextlib.suppress(OSError):
+            disk.remove_tree(directory)
+
+
+def _write_experiment(target: Path, message: ExperimentMessage) -> None:
+    disk.make_directory(target)
     now = time.time()
     writer = EventFileWriter.create(target, now)
-    writer.add(summaries.experiment(message.hparam_infos, message.metric_infos, now, message.name), now=now)
-    writer.close()
-    for directory in before:
-        shutil.rmtree(directory, ignore_errors=True)
+    try:
+        writer.add(summaries.experiment(message.hparam_infos, message.metric_infos, now, message.name), now=now)
+        writer.close()
+    finally:
+        writer.abandon()  # where it could not be closed

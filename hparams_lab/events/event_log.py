@@ -123,6 +123,11 @@ class EventLog:
         """The event file."""
         return self._writer.path
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether a wait for the disk failed: nothing more is written."""
+        return self._writer.is_lost
+
     def wall_time(self) -> float:
         """Now, in seconds since 1970, never before an earlier now of this log."""
         return self.clock() + self._since
@@ -205,19 +210,40 @@ class EventLog:
         error, self._error = self._error, None
         return error
 
-    def close(self, fsync: bool = True) -> None:
-        """Drain, and close the file, by default waiting for the disk. Raises OSError, the file still open."""
+    def close(self, fsync: bool = True, last: bytes = b"") -> None:
+        """Drain, write the `last` records, and close the file, by default waiting for the disk.
+
+        Raises OSError, the file still open and without `last`.
+        """
         self.drain()
+        self._raise()
+        with self._drain_lock:
+            if not self.closed and not self.abandoned:
+                self._writer.close(fsync, last)
+                self._let_go()
+
+    def leave(self) -> None:
+        """Drain, and let go of the file. Raises OSError when not all could be written; it is let go of all the same."""
+        try:
+            self.drain()
+        finally:
+            with self._drain_lock:
+                if not self.closed and not self.abandoned:
+                    self._writer.abandon()
+                    self._let_go()
+        self._raise()
+
+    def _raise(self) -> None:
         error = self.error()
         if error is not None:
             raise error
-        with self._drain_lock:
-            if not self.closed and not self.abandoned:
-                self._writer.close(fsync)
-                for encoder in self._encoders.values():
-                    encoder.give_back()
-                self._encoders.clear()
-            self.closed = True
+
+    def _let_go(self) -> None:
+        """After the file was closed."""
+        for encoder in self._encoders.values():
+            encoder.give_back()
+        self._encoders.clear()
+        self.closed = True
         self.signatures.clear()
         self._wake.set()
 
@@ -318,6 +344,7 @@ class EventLog:
         for part in (b"".join(records), more):
             try:
                 self._writer.write(part)
+                self._error = None  # what could not be written before is written now
             except OSError as error:  # the writer keeps the part
                 self._error = error
                 self.signatures.clear()

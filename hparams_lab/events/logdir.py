@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hparams_lab import disk
 from hparams_lab.curve import Thin
 from hparams_lab.declared import Declared
 from hparams_lab.errors import LogDirError
@@ -21,7 +22,6 @@ from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.nearby import no_directory, no_runs
 from hparams_lab.events.reader import RunReader
 from hparams_lab.events.tree import Tree, above_of, is_experiment, owners_of, walk
-from hparams_lab.events.writer import sync_directory
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.paths import LogDirPaths, natural
 from hparams_lab.results import Results, RunResult
@@ -224,12 +224,9 @@ def _unreadable(paths: LogDirPaths, why: object) -> LogDirError:
 
 
 def save_sweep(paths: LogDirPaths, sweep: Mapping[str, Any]) -> None:
-    """Write `sweep.json` whole or not at all."""
-    temporary = paths.root / f".sweep.json.{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(sweep, file, indent=2, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, paths.sweep_json)
-    sync_directory(paths.root)
+    """Write `sweep.json` whole or not at all; it is on the disk when this returns. Raises LogDirError."""
+    text = json.dumps(sweep, indent=2, ensure_ascii=False) + "\n"
+    try:
+        disk.save(paths.sweep_json, text.encode())
+    except OSError as error:
+        raise disk.refusal(paths.sweep_json, error) from None

@@ -1,0 +1,54 @@
+"""Where the whole records of a file end, and whether a session's end is among them; read in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+from hparams_lab.curve import Scalars
+from hparams_lab.errors import LogDirError
+from hparams_lab.events import summaries
+from hparams_lab.events.cursor import Cursor
+from hparams_lab.events.layouts import Layouts
+from hparams_lab.findings import Finding, Kind
+
+
+class Tail(NamedTuple):
+    """What a writer that goes on with a file needs to know of it."""
+
+    whole: int  # bytes: what comes behind is torn, or broken to the file's end
+    has_end: bool
+
+
+def tail_of(path: str) -> Tail:
+    """The tail of the event file at `path`. Raises LogDirError when it cannot be read to its end."""
+    findings: list[Finding] = []
+    ends = _Ends()
+    cursor = Cursor(path, Layouts(), ends, findings)
+    cursor.read_new()
+    whole = cursor.offset
+    for finding in sorted(findings, key=lambda finding: -finding.offset):
+        if finding.kind is Kind.UNREADABLE:
+            raise LogDirError(f"{path}: {finding.reason}; see to the disk, and start again")
+        if finding.kind is Kind.BAD_CHECKSUM and finding.offset + finding.bytes_lost == whole:
+            whole = finding.offset
+    return Tail(whole, ends.found)
+
+
+class _Ends:
+    """A sink for `Scanner` that looks for a session's end only."""
+
+    found = False
+
+    def take_point(self, tags: Sequence[str], step: int, wall_time: float, values: Sequence[float]) -> None:
+        """Nothing."""
+
+    def take_points(self, tag: str, points: Scalars) -> None:
+        """Nothing."""
+
+    def take_value(self, value: Summary.Value, offset: int) -> None:
+        """Whether it is the end. Raises BadSummary as `Sink` may."""
+        data = summaries.checked_plugin_data(value)
+        self.found |= data is not None and data.HasField("session_end_info")
