@@ -3,6 +3,7 @@
 A domain module has `EXPERIMENT` and one of
   - `train(run)`: trains with `run.hparams`, logs with `run.log`, returns the final metrics;
   - `build_model(hparams)` and `load_data()`: a Keras domain, which the toolkit fits (`hparams_lab.keras.domain`).
+It may have a `VERSION`, a string or a whole number: a directory holds the results of one.
 """
 
 from __future__ import annotations
@@ -18,27 +19,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 from hparams_lab.errors import DomainLoadError, HParamsLabError, UsageError
 from hparams_lab.executors.job import Target, Train
 from hparams_lab.experiment import Experiment
 from hparams_lab.overrides import with_overrides
+from hparams_lab.values import short
 
 BUILT_IN = {"digits": "hparams_lab.domains.digits", "mnist": "hparams_lab.domains.mnist"}
 KERAS = "hparams_lab.keras"
 FRAMEWORKS = ("tensorflow", "keras", "torch", "jax", "sklearn", "xgboost", "lightgbm")
 """Imported once by the fork server where the caller has imported them, so that a run need not."""
 
+Version: TypeAlias = str | int | None
+
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """What is tuned and how: the parts of a domain module that the runner works with."""
+    """What is tuned and how: the parts of a domain module that the runner works with.
+
+    `version` is the module's `VERSION`, `source` a short hash of its file; None where it has none.
+    """
 
     name: str
     experiment: Experiment
     target: Target
     identity: Mapping[str, Any]
+    version: Version = None
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,8 @@ class Description:
     experiment: Experiment
     is_keras: bool
     takes_data: bool
+    version: Version = None
+    source: str | None = None
 
 
 Describe = Callable[[str], Description]
@@ -102,7 +113,7 @@ def describe(source: str) -> Description:
         )
     load_data = getattr(module, "load_data", None)
     takes_data = load_data is not None and bool(inspect.signature(load_data).parameters)
-    return Description(experiment, _is_keras(module), takes_data)
+    return Description(experiment, _is_keras(module), takes_data, _version(module, source), _hash_of_file(module))
 
 
 def load_domain(
@@ -133,7 +144,8 @@ def load_domain(
     data = data and os.path.abspath(data)
     experiment = with_overrides(found.experiment, settings)
     identity = {"domain": source if not is_file(source) else Path(source).name, "data": data and Path(data).name}
-    return Domain(name_of_domain(source), experiment, ModuleTarget(_absolute(source), data, save_model), identity)
+    target = ModuleTarget(_absolute(source), data, save_model)
+    return Domain(name_of_domain(source), experiment, target, identity, found.version, found.source)
 
 
 def name_of_domain(source: str) -> str:
@@ -209,6 +221,24 @@ def _experiment(module: ModuleType, source: str) -> Experiment:
         return experiment
     said = "has no EXPERIMENT" if experiment is None else f"has an EXPERIMENT that is a {type(experiment).__name__}"
     raise DomainLoadError(f"domain {source!r} {said}; define EXPERIMENT = lab.Experiment(hparams=[...], metrics=[...])")
+
+
+def _version(module: ModuleType, source: str) -> Version:
+    version = getattr(module, "VERSION", None)
+    if version is None or type(version) in (str, int):
+        return version
+    raise DomainLoadError(
+        f"domain {source!r} has a VERSION that is {short(version)} ({type(version).__name__}); "
+        "wanted a string or a whole number"
+    )
+
+
+def _hash_of_file(module: ModuleType) -> str | None:
+    """12 hexadecimal digits of the SHA-256 of a module's source; None where it has no file."""
+    try:
+        return hashlib.sha256(Path(module.__file__ or "").read_bytes()).hexdigest()[:12]
+    except (AttributeError, OSError):
+        return None
 
 
 def _is_keras(module: ModuleType) -> bool:

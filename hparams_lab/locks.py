@@ -17,6 +17,9 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+HAS_LOCKS = fcntl is not None
+"""Whether the system has locks at all."""
+
 
 def lock_shared_with_nobody(fd: int) -> None:
     """Lock an open file for this process, waiting for it; nothing where the file system has no locks."""
@@ -25,20 +28,29 @@ def lock_shared_with_nobody(fd: int) -> None:
             fcntl.flock(fd, fcntl.LOCK_EX)
 
 
-def lock_if_free(fd: int) -> bool:
-    """Lock an open file for this process, unless another has it (who only looks has it for an instant)."""
+def take(fd: int, tries: int = 20) -> bool:
+    """Lock an open file for this process, unless another has it (who only looks has it for an instant).
+
+    Raises OSError where the file system has no locks.
+    """
     if fcntl is None:
         return True
-    for _ in range(20):
+    for left in reversed(range(tries)):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            time.sleep(0.01)
-        except OSError:  # a file system without locks
-            return True
+            time.sleep(0.01 if left else 0)
         else:
             return True
     return False
+
+
+def lock_if_free(fd: int) -> bool:
+    """As `take`; where the file system has no locks, nobody else is seen."""
+    try:
+        return take(fd)
+    except OSError:
+        return True
 
 
 def is_held(path: str | Path) -> bool:

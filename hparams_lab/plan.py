@@ -16,6 +16,14 @@ from hparams_lab.strategies.grid import grid_size
 from hparams_lab.trial import Trial
 
 
+def check_numbers(points: int, trials: int | None) -> None:
+    """Refuse what no space has, before there is one. Raises UsageError."""
+    if points < 1:
+        raise UsageError(f"--points is {points}; wanted at least 1 (2 are the ends of an interval)")
+    if trials is not None and trials < 1:
+        raise UsageError(f"--trials is {trials}; wanted at least 1")
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a sweep is asked to do.
@@ -32,8 +40,7 @@ class Plan:
     def suggestions(self, results: Sequence[TrialResult]) -> Iterator[Trial]:
         """The trials in order, each checked against the experiment, drawn as the strategy sees `results` grow."""
         experiment = self.domain.experiment
-        if self.trials is not None and self.trials < 1:
-            raise UsageError(f"--trials is {self.trials}; wanted at least 1")
+        check_numbers(self.points, self.trials)
         strategy: Strategy = make_strategy(self.strategy, points=self.points)
         if self.strategy != "grid" and self.trials is None and experiment.size is None:
             raise UsageError(f"strategy {self.strategy!r} has no end in this space; say --trials N")
@@ -45,6 +52,7 @@ class Plan:
         """What makes it this sweep and not another: a directory holds one."""
         return {
             **self.domain.identity,
+            "version": self.domain.version,
             "experiment": self.domain.experiment.to_json(),
             "strategy": self.strategy,
             "points": self.points if self.strategy == "grid" else None,

@@ -9,88 +9,150 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hparams_lab.declared import Declared
-from hparams_lab.errors import LogDirError
+from hparams_lab import disk
+from hparams_lab.changes import differences, in_a_line
+from hparams_lab.errors import LogDirError, OwnedError, UsageError
 from hparams_lab.events.declaration import declare, experiment_message
 from hparams_lab.events.logdir import load_sweep, save_sweep
-from hparams_lab.events.reader import read_run
 from hparams_lab.events.tree import run_folders
-from hparams_lab.executors.job import missing_metric
-from hparams_lab.experiment import Experiment
+from hparams_lab.owner import LOCK, LOCK_RUNS, NEW, current_owner, move_aside, owner_in_words
 from hparams_lab.paths import LogDirPaths, writing
 from hparams_lab.plan import Plan
 from hparams_lab.provenance import git_state, versions
-from hparams_lab.results import Outcome, RunResult
 
 
-def check_directory(paths: LogDirPaths, plan: Plan, fresh: bool) -> None:
-    """Refuse a directory that holds something else, before anything is started."""
+def check_directory(paths: LogDirPaths, plan: Plan, fresh: bool, extend: bool = False) -> None:
+    """Refuse a directory that holds something else, or cannot be written, before anything is started.
+
+    With `fresh` what it holds does not matter; with `extend` it may be a sweep that the plan only adds to.
+    Raises LogDirError, and UsageError for both at once.
+    """
+    if fresh and extend:
+        raise UsageError("--fresh and --extend are both given; extend what is there, or begin afresh")
     root = paths.root
-    if root.exists() and not root.is_dir():
-        raise LogDirError(f"the log directory {root} is a file; name a directory")
-    nearest = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise LogDirError(f"the log directory {root} cannot be written; choose another")
+    with writing(root):
+        _check_disk(root)
+    if fresh and _is_used(root) and Path.cwd().is_relative_to(os.path.realpath(root)):
+        raise LogDirError(f"--fresh cannot move {root} aside from inside of it; start from another directory")
     if fresh or not root.exists():
         return
     sweep = load_sweep(paths)
     if sweep is None:
         if run_folders(str(root)) or any(root.glob("*/sweep.json")):
-            raise LogDirError(
-                f"{root} holds runs that no sweep made; choose another --logdir, or --fresh moves it aside"
-            )
+            raise LogDirError(f"{root} holds runs that no sweep made; {OTHERWISE}")
         return
-    if difference := difference_from(sweep, plan):
-        raise LogDirError(
-            f"{root} holds another sweep ({difference}); choose another --logdir, or --fresh moves it aside"
-        )
+    changes = differences(sweep, plan.identity())
+    others = [change for change in changes if not change.extends]
+    if extend and others:
+        raise LogDirError(f"--extend only adds to {root}, and this is another sweep: {in_a_line(others)}; {OTHERWISE}")
+    if changes and not extend:
+        ways = OTHERWISE if others else OTHERWISE.replace("or ", "--extend adds to it, or ")
+        raise LogDirError(f"{root} holds another sweep: {in_a_line(changes)}; {ways}")
+
+
+def check_in_advance(root: Path) -> None:
+    """Refuse what can be refused before the domain is imported, which may take its time. Raises LogDirError."""
+    with writing(root):
+        _check_disk(root)
+    owner = current_owner(root)
+    if owner is not None:
+        raise OwnedError(owner_in_words(root, owner, time.time()))
+
+
+OTHERWISE = "choose another --logdir, or --fresh moves it aside"
+
+
+def _check_disk(root: Path) -> None:
+    """Refuse a directory that cannot be written."""
+    if root.exists() and not root.is_dir():
+        raise LogDirError(f"the log directory {root} is a file; name a directory")
+    nearest = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    if nearest.is_dir() and hasattr(os, "statvfs"):
+        disk = os.statvfs(nearest)
+        if disk.f_flag & os.ST_RDONLY:
+            raise LogDirError(f"the log directory {root} is on a file system that is read-only; choose another")
+        free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+        if disk.f_blocks and not free:
+            raise LogDirError(f"the log directory {root} is on a disk that is full; make room there, or choose another")
+    effective = os.access in os.supports_effective_ids
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK, effective_ids=effective):
+        raise LogDirError(f"the log directory {root} cannot be written; choose another")
 
 
 def difference_from(sweep: Mapping[str, Any], plan: Plan) -> str:
     """How the sweep of a `sweep.json` is another than the planned one, in words; empty when it is the same."""
-    asked = plan.identity()
-    differing = [key for key in asked if sweep.get(key) != asked[key]]
-    return _difference(differing[0], sweep, asked) if differing else ""
+    return in_a_line(differences(sweep, plan.identity()))
 
 
-def _difference(key: str, sweep: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """What differs, in words short enough for a line."""
-    if key != "experiment" or not isinstance(sweep.get(key), dict):
-        return f"{key} is {sweep.get(key)!r} there, {asked[key]!r} here"
-    there = {hparam["name"]: hparam for hparam in sweep[key]["hparams"]}
-    here = {hparam["name"]: hparam for hparam in asked[key]["hparams"]}
-    changed = [name for name in {**there, **here} if there.get(name) != here.get(name)]
-    return f"hparam {changed[0]!r} is declared otherwise" if changed else "its metrics or objective are others"
+def source_note(paths: LogDirPaths, plan: Plan) -> str:
+    """What a person should know when the domain's file is another than when the sweep began; empty when it is not.
+
+    A domain with a VERSION tells its changes by that.
+    """
+    before = (load_sweep(paths) or {}).get("source")
+    if plan.domain.version is not None or None in (before, plan.domain.source) or before == plan.domain.source:
+        return ""
+    return (
+        f"{plan.domain.identity['domain']} has changed since this sweep began; "
+        "set VERSION in it to keep results of different versions apart"
+    )
 
 
-def prepare(paths: LogDirPaths, plan: Plan, fresh: bool) -> None:
-    """Make the directory this sweep's. Raises LogDirError."""
+def prepare(paths: LogDirPaths, plan: Plan, fresh: bool, extend: bool = False) -> None:
+    """Make the directory this sweep's, which `check_directory` has let pass. Raises LogDirError.
+
+    A process killed between any two steps does no harm. Before the rename nothing was done; after it there is no
+    directory, or an empty one. A new `sweep.json` without an Experiment summary gets one when the sweep goes on. An
+    extended summary beside the old `sweep.json` is that of `sweep.json` again when the old sweep goes on, and is
+    completed by the same --extend; no run has begun by then. Each file is there whole or not at all.
+    """
     with writing(paths.root):
-        if fresh and paths.root.exists() and any(paths.root.iterdir()):
-            paths.root.rename(_free_name(paths.root))
-        paths.root.mkdir(parents=True, exist_ok=True)
-        if load_sweep(paths) is None:
-            save_sweep(paths, {**plan.identity(), "trials": plan.trials, **_circumstances()})
+        if fresh and _is_used(paths.root):
+            root = Path(os.path.realpath(paths.root))
+            move_aside(root, _free_name(root))
+        disk.make_directories(paths.root)
+        stored = load_sweep(paths)
+        sweep = _new_sweep(plan) if stored is None else _as_asked(stored, plan, extend)
+        if stored is None:
+            save_sweep(paths, sweep)
         declare(paths, experiment_message(plan.domain.experiment), combine=lambda old, new: new)
+        if stored not in (None, sweep):
+            save_sweep(paths, sweep)
+
+
+def _is_used(root: Path) -> bool:
+    """Whether there is something in a directory but for its locks."""
+    return root.is_dir() and not {*os.listdir(root)} <= {LOCK, LOCK_RUNS, NEW}
 
 
 def _free_name(root: Path) -> Path:
     """Where to move a directory that is in the way: beside it, with the next free number."""
     numbered = (root.with_name(f"{root.name}.old-{number}") for number in itertools.count(1))
-    return next(path for path in numbered if not path.exists())
+    return next(path for path in numbered if not os.path.lexists(path))
 
 
-def _circumstances() -> dict[str, Any]:
+def _new_sweep(plan: Plan) -> dict[str, Any]:
+    """What `sweep.json` is to say of a sweep that begins."""
     git = git_state()
-    return {"created": time.time(), "versions": versions(installed=True), "git_commit": git[0] if git else None}
+    circumstances = {"versions": versions(installed=True), "git_commit": git[0] if git else None}
+    return {
+        **plan.identity(),
+        **_how_many(plan),
+        "source": plan.domain.source,
+        "created": time.time(),
+        **circumstances,
+    }
 
 
-def done_runs(paths: LogDirPaths, experiment: Experiment, retry_failed: bool) -> dict[str, RunResult]:
-    """The runs that need not be done again, by name."""
-    if not paths.sweep_json.exists():
-        return {}
-    again = {Outcome.FAILED, Outcome.CRASHED} if retry_failed else set()
-    declared = Declared.of(experiment)
-    found = (read_run(Path(folder.path), folder.name, declared) for folder in run_folders(str(paths.root)))
-    over = (run for run in found if run is not None and run.is_over)
-    return {run.name: run for run in over if run.outcome not in again and not missing_metric(run)}
+def _how_many(plan: Plan) -> dict[str, Any]:
+    """How many trials were asked for, and how many runs that makes; None where only the strategy knows."""
+    return {"trials": plan.trials, "runs": plan.size}
+
+
+def _as_asked(stored: Mapping[str, Any], plan: Plan, extend: bool) -> dict[str, Any]:
+    """What `sweep.json` is to say of a sweep that goes on: how many now, and how it was extended."""
+    changes = differences(stored, plan.identity()) if extend else []
+    if not changes:
+        return {**stored, **_how_many(plan)}
+    extended = [*(stored.get("extended") or []), {"when": time.time(), "changes": [*map(str, changes)]}]
+    return {**stored, **plan.identity(), **_how_many(plan), "extended": extended}

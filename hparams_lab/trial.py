@@ -81,9 +81,9 @@ class RunSpec:
     seed: int
 
     @classmethod
-    def of(cls, trial: Trial, sweep_seed: int) -> RunSpec:
-        """The one run of a trial. Its seed depends on the sweep's seed and the trial's id only."""
-        return cls(trial, f"run-{trial.index:04d}", derive_seed(sweep_seed, trial.id))
+    def of(cls, trial: Trial, sweep_seed: int, name: str | None = None) -> RunSpec:
+        """The one run of a trial, by default named after its place. Its seed follows from the sweep's and the id."""
+        return cls(trial, name or f"run-{trial.index:04d}", derive_seed(sweep_seed, trial.id))
 
 
 def derive_seed(*parts: object) -> int:
