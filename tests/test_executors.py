@@ -15,7 +15,7 @@ import pytest
 
 import hparams_lab as lab
 from hparams_lab.errors import DomainLoadError, ExecutorError, MissingMetricError, UsageError
-from hparams_lab.executors import NAMES, make_executor
+from hparams_lab.executors import NAMES, Resources, make_executor
 from hparams_lab.results import Outcome
 from hparams_lab.sweep_events import RunReported
 from hparams_lab.trial import derive_seed
@@ -175,14 +175,14 @@ class TestEveryExecutor:
 @pytest.mark.parametrize(
     ("name", "workers", "message"),
     [
-        ("ray-tune", None, r"^there is no executor 'ray-tune'; there are process, inline"),
+        ("ray-tune", None, r"^there is no executor 'ray-tune'; there are process, inline, ray"),
         ("process", 0, r"^--workers is 0; wanted at least 1"),
         ("inline", -1, r"^--workers is -1; wanted at least 1"),
     ],
 )
 def test_executors_that_cannot_be(name, workers, message):
     with pytest.raises(UsageError, match=message):
-        make_executor(name, workers)
+        make_executor(name, Resources(workers=workers))
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ read from its files.
     executor.start(setup, on_report)   get ready; raise what keeps any run from starting
     executor.submit(job)               begin a job; at most `slots` at once
     executor.wait(seconds)             the jobs that ended; reports go to `on_report` meanwhile
+    executor.cancel(name)              stop a job: ask, then kill; `wait` tells its end
     executor.stop()                    kill what is still running and clean up
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from hparams_lab.errors import UsageError
@@ -25,15 +27,23 @@ if TYPE_CHECKING:
     from hparams_lab.domain import Description
 
 OnReport = Callable[[str, int, Mapping[str, float]], None]
-NAMES = ("process", "inline")
+NAMES = ("process", "inline", "ray")
 
-__all__ = ["NAMES", "Ended", "Executor", "Job", "OnReport", "Setup", "executor_of", "make_executor"]
+__all__ = ["NAMES", "Ended", "Executor", "Job", "OnReport", "Resources", "Setup", "executor_of", "make_executor"]
 
 
 class Executor(Protocol):
-    """Where runs are trained."""
+    """Where runs are trained.
+
+    Attributes:
+      slots: so many jobs may be under way at once.
+      trains_here: whether runs train in this process, where nothing stops them but an exception.
+      hold: a descriptor that all processes of the sweep are to keep, if there is one; set before `start`.
+    """
 
     slots: int
+    trains_here: bool
+    hold: int | None
 
     def describe(self, source: str) -> Description:
         """What a domain module declares, imported where the runs will be. Raises DomainLoadError."""
@@ -47,8 +57,41 @@ class Executor(Protocol):
     def wait(self, seconds: float) -> list[Ended]:
         """The jobs that ended, waiting at most so long for the first."""
 
+    def cancel(self, name: str) -> None:
+        """Stop a job: SIGTERM, and SIGKILL for all its processes when that is not enough. `wait` tells its end."""
+
     def stop(self) -> None:
         """Kill what is still running and clean up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What runs may use.
+
+    Attributes:
+      workers: runs at the same time; what the machine has when None.
+      gpus: "all", "none" or indices ("0,1"); all that there are when None.
+      runs_per_gpu: runs that share a GPU.
+      memory: bytes that each run may take; no limit when None.
+      ray_address: "host:port" of a Ray cluster, or "auto"; Ray is started on this machine when None.
+      cpus_per_run: CPU cores, and so threads, of each run; 1 when None. What a framework computes on CPU depends on
+        it in the last digits, and not on `workers`.
+    """
+
+    workers: int | None = None
+    gpus: str | None = None
+    runs_per_gpu: int = 1
+    memory: int | None = None
+    ray_address: str | None = None
+    cpus_per_run: float | None = None
+
+
+Asked = Callable[[], bool]
+"""Whether somebody asked to stop: what takes long looks now and then, and raises KeyboardInterrupt."""
+
+
+def _nobody() -> bool:
+    return False
 
 
 def default_workers() -> int:
@@ -59,29 +102,38 @@ def default_workers() -> int:
 
 
 @contextlib.contextmanager
-def executor_of(name: str | None = None, workers: int | None = None) -> Iterator[Executor]:
+def executor_of(
+    name: str | None = None, resources: Resources | None = None, asked_to_stop: Asked = _nobody
+) -> Iterator[Executor]:
     """`make_executor`, stopped at the end whatever happens."""
-    executor = make_executor(name, workers)
+    executor = make_executor(name, resources, asked_to_stop)
     try:
         yield executor
     finally:
         executor.stop()
 
 
-def make_executor(name: str | None = None, workers: int | None = None) -> Executor:
-    """The executor of that name: "process" (the default where the system can fork) or "inline".
+def make_executor(
+    name: str | None = None, resources: Resources | None = None, asked_to_stop: Asked = _nobody
+) -> Executor:
+    """The executor of that name: "process" (the default where the system can fork), "inline" or "ray".
 
-    Raises UsageError for an unknown name or a number of workers below 1.
+    Raises UsageError for an unknown name or resources that do not fit, MissingExtraError without Ray.
     """
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers is {workers}; wanted at least 1")
+    resources = resources or Resources()
+    if resources.workers is not None and resources.workers < 1:
+        raise UsageError(f"--workers is {resources.workers}; wanted at least 1")
     name = name or ("process" if hasattr(os, "fork") else "inline")
     if name == "inline":
         from hparams_lab.executors.inline import InlineExecutor
 
-        return InlineExecutor()
+        return InlineExecutor(resources)
     if name == "process":
         from hparams_lab.executors.process import ProcessExecutor
 
-        return ProcessExecutor(workers or default_workers())
+        return ProcessExecutor(resources, asked_to_stop)
+    if name == "ray":
+        from hparams_lab.executors.ray import RayExecutor
+
+        return RayExecutor(resources, asked_to_stop)
     raise UsageError(f"there is no executor {name!r}; there are {', '.join(NAMES)}")

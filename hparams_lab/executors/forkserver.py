@@ -1,4 +1,4 @@
-"""The fork server, started by `ProcessExecutor` and by nobody else.
+"""The fork server, started by `executors/server.py` and by nobody else.
 
 It imports what the runs need once, runs no operation of a framework (a fork after one may hang), and then forks a
 process per job. Messages on the control socket:
@@ -6,37 +6,56 @@ process per job. Messages on the control socket:
     in   sys.path
     in   ("describe", source)
     out  (the pickled Description, None), or (None, error)
-    in   ("start", the pickled Setup)
+    in   ("start", (the pickled Setup, bytes of memory per run or None, whether a descriptor follows))
+    in   a descriptor that every process of the sweep is to hold, if one follows
     out  (None, None) when runs can train, else (None, error)
-    in   ("run", Job) followed by the file descriptor of the run's pipe
-    out  (name, exit status)
+    in   ("run" or "run anew", Job) followed by the descriptor of the run's pipe
+    in   ("signal", (name, number))
+    out  (name, exit status, whether it died for want of memory)
 
-A run's pipe carries its process id first, by which the runner kills it should this server die, and then its reports.
-The end of the control socket is the end of the server: it kills the process group of every run and exits.
+A job that is run anew gets a fresh interpreter in place of a fork. A run's pipe carries ("ready",), by which the runner
+tells a fork that hangs from one that works, then ("report", step, metrics) and ("unsaved", why). The end of the control
+socket is the end of the server and of its runs (`keeper`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import pickle
 import signal
 import socket
 import sys
-import threading
+import tempfile
 import traceback
 import warnings
-from collections.abc import Mapping
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle
+from pathlib import Path
+from typing import Any
 
 import cloudpickle
 
+import hparams_lab
 from hparams_lab.domain import describe, is_file, load_module
 from hparams_lab.errors import DomainLoadError, HParamsLabError
-from hparams_lab.executors.job import Job, Setup, Train, check, perform
+from hparams_lab.executors.child import live, loaded, out_at_the_end, preload
+from hparams_lab.executors.job import Job, Setup, Train, check
+from hparams_lab.executors.memory import MemoryLimit, oom_kills
 from hparams_lab.paths import OUTPUT_LOG
+
+LAST_WORDS = 4096
+"""Bytes of what a run printed that may tell why it died."""
+
+HOME = str(Path(hparams_lab.__file__).parents[1])
+
+# A run in an interpreter of its own: the descriptors of what it is to do and of its pipe, then where the package is.
+_ALONE = """
+import sys
+sys.path = [entry for entry in sys.path if entry] + sys.argv[3:]
+from hparams_lab.executors.child import run_alone
+run_alone(int(sys.argv[1]), int(sys.argv[2]))
+"""
 
 
 def main(fd: int) -> None:
@@ -48,13 +67,16 @@ def main(fd: int) -> None:
             word, about = control.recv()
             try:
                 if word == "start":
-                    setup, train = _get_ready(about)
+                    pickled, memory, descriptor_follows = about
+                    if descriptor_follows:
+                        recv_handle(control)  # held until this process and its runs are gone
+                    setup, train = _get_ready(pickled)
                     break
                 control.send((_described(about), None))
             except HParamsLabError as error:
                 control.send((None, error))
         control.send((None, None))
-        _Server(control, setup, train).serve()
+        _Server(control, pickled, setup, train, memory).serve()
 
 
 def _described(source: str) -> bytes:
@@ -69,18 +91,10 @@ def _described(source: str) -> bytes:
 
 def _get_ready(pickled: bytes) -> tuple[Setup, Train]:
     """Load the train function, see that it can train, and import the framework: the slowest last."""
-    try:
-        setup: Setup = pickle.loads(pickled)
-        train = setup.target.load()
-        if _check_in_a_child(train):
-            check(train)
-        for module in setup.target.preload:
-            importlib.import_module(module)
-    except HParamsLabError:
-        raise
-    except Exception as error:
-        traceback.print_exc()
-        raise DomainLoadError(f"the train function could not be loaded in another process: {error!r}") from None
+    setup, train = loaded(pickled)
+    if _check_in_a_child(train):
+        check(train)
+    preload(setup)
     return setup, train
 
 
@@ -131,12 +145,31 @@ def _error_of_check(train: Train) -> HParamsLabError | None:
     return None
 
 
+class _Child:
+    """A run's process, as the server knows it."""
+
+    def __init__(self, job: Job, memory: int | None) -> None:
+        self.name = job.name
+        self.limit = None if memory is None else MemoryLimit.make(job.name, memory)
+        self._log = job.directory / OUTPUT_LOG
+        self._kills = oom_kills()
+
+    def died_for_want_of_memory(self, code: int) -> bool:
+        """Whether its limit, or the machine's end of memory, killed it."""
+        exceeded = False
+        if self.limit is not None:
+            exceeded = code != 0 and self.limit.was_exceeded(_end_of(self._log))
+            self.limit.close()
+        return code != 0 and (exceeded or (code == -signal.SIGKILL and oom_kills() > self._kills))
+
+
 class _Server:
     """The loop between the control socket and the children."""
 
-    def __init__(self, control: Connection, setup: Setup, train: Train) -> None:
-        self._control, self._setup, self._train = control, setup, train
-        self._names: dict[int, str] = {}
+    def __init__(self, control: Connection, pickled: bytes, setup: Setup, train: Train, memory: int | None) -> None:
+        self._control, self._pickled, self._setup, self._train = control, pickled, setup, train
+        self._memory = memory
+        self._children: dict[int, _Child] = {}
         self._wakeup, wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
         wakeup.setblocking(False)
@@ -152,10 +185,19 @@ class _Server:
                 if self._wakeup in ready:
                     self._reap()
                 if self._control in ready:
-                    _, job = self._control.recv()
-                    self._fork(job, recv_handle(self._control))
-        for pid in self._names:
-            _kill_group(pid)
+                    self._obey(*self._control.recv())
+        for pid in self._children:
+            _signal_group(pid, signal.SIGKILL)
+
+    def _obey(self, word: str, about: Any) -> None:
+        if word == "signal":
+            name, number = about
+            for pid, child in self._children.items():
+                if child.name == name:
+                    _signal_group(pid, number)
+        else:
+            begin = self._fork if word == "run" else self._spawn
+            begin(about, recv_handle(self._control))
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -166,71 +208,56 @@ class _Server:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                name = self._names.pop(pid, None)
-                if name is not None:  # else it was started by something imported
-                    _kill_group(pid)
-                    self._control.send((name, os.waitstatus_to_exitcode(status)))
+                child = self._children.pop(pid, None)
+                if child is not None:  # else it was started by something imported
+                    _signal_group(pid, signal.SIGKILL)  # what it left behind
+                    code = os.waitstatus_to_exitcode(status)
+                    self._control.send((child.name, code, child.died_for_want_of_memory(code)))
 
     def _fork(self, job: Job, pipe_fd: int) -> None:
+        child = _Child(job, self._memory)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # threads of imported libraries; none has run
+            # threads of imported libraries; none has run, and where one has, `probe` finds out
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)
             pid = os.fork()
         if pid == 0:
-            self._become(job, pipe_fd)
+            with out_at_the_end():
+                os.setpgid(0, 0)
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                self._control.close()
+                for end in self._sockets:
+                    end.close()
+                live(job, Connection(pipe_fd), child.limit, lambda: (self._setup, self._train))
         os.close(pipe_fd)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.setpgid(pid, pid)
-        self._names[pid] = job.name
+        self._children[pid] = child
 
-    def _become(self, job: Job, pipe_fd: int) -> None:
-        """In the child: a process group and an output.log of its own, the run, and out."""
-        code = 1
-        try:
-            os.setpgid(0, 0)
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self._control.close()
-            for end in self._sockets:
-                end.close()
-            _redirect_output(str(job.directory / OUTPUT_LOG))
-            pipe = Connection(pipe_fd)
-            pipe.send(os.getpid())
-            perform(self._train, self._setup, job, Reporter(pipe))
-            code = 0
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(code)
+    def _spawn(self, job: Job, pipe_fd: int) -> None:
+        child = _Child(job, self._memory)
+        with tempfile.TemporaryFile() as to_do:
+            pickle.dump((sys.path, self._pickled, job, child.limit), to_do)
+            to_do.flush()
+            to_do.seek(0)
+            for fd in (to_do.fileno(), pipe_fd):
+                os.set_inheritable(fd, True)
+            command = [sys.executable, "-c", _ALONE, str(to_do.fileno()), str(pipe_fd), HOME]
+            pid = os.posix_spawn(sys.executable, command, dict(os.environ), setpgroup=0)
+        os.close(pipe_fd)
+        self._children[pid] = child
 
 
-def _kill_group(pid: int) -> None:
-    """Kill a run with all that it started, or what it left behind."""
+def _end_of(log: Path) -> str:
+    """The last words of a run."""
+    with contextlib.suppress(OSError), open(log, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - LAST_WORDS))
+        return file.read().decode("utf-8", "replace")
+    return ""
+
+
+def _signal_group(pid: int, number: int) -> None:
+    """Signal a run with all that it started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-class Reporter:
-    """Sends a run's (step, metrics) to the runner; a runner that is gone is no trouble."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-        self._lock = threading.Lock()
-
-    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Report."""
-        with self._lock, contextlib.suppress(OSError):
-            self._pipe.send((step, dict(metrics)))
-
-
-def _redirect_output(path: str) -> None:
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+        os.killpg(pid, number)

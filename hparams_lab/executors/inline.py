@@ -6,11 +6,14 @@ What a run prints goes into its output.log, as under every executor.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from hparams_lab.domain import Description, describe
-from hparams_lab.executors import OnReport
+from hparams_lab.errors import UnsavedError, UsageError
+from hparams_lab.executors import OnReport, Resources
+from hparams_lab.executors.devices import threads_environment
 from hparams_lab.executors.job import Ended, Job, Setup, Train, check, perform
 from hparams_lab.paths import OUTPUT_LOG
 
@@ -19,8 +22,15 @@ class InlineExecutor:
     """Trains in `wait`, so that the caller sees a job begin before it is under way."""
 
     slots = 1
+    trains_here = True
 
-    def __init__(self) -> None:
+    def __init__(self, resources: Resources) -> None:
+        for option, said in (("--memory", resources.memory), ("--gpus", resources.gpus)):
+            if said is not None:
+                raise UsageError(f"{option} needs a process per run, and this is the inline executor; leave one out")
+        # as everywhere: what a framework computes depends on how many threads it has
+        os.environ.update(threads_environment(max(1, int(resources.cpus_per_run or 1))))
+        self.hold: int | None = None
         self._jobs: list[Job] = []
 
     def describe(self, source: str) -> Description:
@@ -42,13 +52,20 @@ class InlineExecutor:
         jobs, self._jobs = self._jobs, []
         return [self._perform(job) for job in jobs]
 
+    def cancel(self, name: str) -> None:
+        """A job that was not begun is forgotten; one that is under way goes on: it is this process."""
+        self._jobs = [job for job in self._jobs if job.name != name]
+
     def stop(self) -> None:
         """Forget what was not begun."""
         self._jobs.clear()
 
     def _perform(self, job: Job) -> Ended:
         with _captured(job.directory / OUTPUT_LOG):
-            perform(self._train, self._setup, job, lambda step, metrics: self._on_report(job.name, step, metrics))
+            try:
+                perform(self._train, self._setup, job, lambda step, metrics: self._on_report(job.name, step, metrics))
+            except UnsavedError as error:
+                return Ended(job.name, unsaved=str(error))
         return Ended(job.name)
 
 

@@ -1,21 +1,28 @@
 """`Job`: one run to do, and `perform`, which does it in whatever process it is called.
 
-The run logs into its own event file and ends it, whatever the train function does; only a death of the process leaves
-it without an end.
+The run logs into its own event file and ends it, whatever the train function does; only a death of the process, or a
+disk that takes nothing more, leaves it without an end.
 """
 
 from __future__ import annotations
 
-import random
+import contextlib
+import errno
+import os
+import re
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from hparams_lab import disk
 from hparams_lab.ending import outcome_of
-from hparams_lab.errors import MissingMetricError
+from hparams_lab.errors import HParamsLabError, LogDirError, MissingMetricError, UnsavedError
+from hparams_lab.executors.seeding import seed_everything
 from hparams_lab.experiment import Experiment
 from hparams_lab.logger import Run
 from hparams_lab.provenance import PROVENANCE_TAG
@@ -23,6 +30,7 @@ from hparams_lab.results import Outcome, RunResult
 from hparams_lab.trial import RunSpec
 
 REPORT_SECONDS = 0.1
+ATTEMPTS_TAG = "run/attempts"
 Report = Callable[[int, Mapping[str, float]], None]
 Train = Callable[[Run], Mapping[str, Any] | None]
 
@@ -48,11 +56,21 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """An earlier try of a run that did not last: how it ended, and the file in the run's directory with its output."""
+
+    outcome: Outcome
+    reason: str
+    log: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """One run to do, in a directory that exists."""
+    """One run to do, in a directory that exists and has no event file."""
 
     spec: RunSpec
     directory: Path
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def name(self) -> str:
@@ -62,10 +80,21 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A job that is over. `death` says how its process died; empty when it ended by itself."""
+    """A job that is over. What is said here counts only for a run whose process left it without an end.
+
+    Attributes:
+      name: the run's name.
+      death: how its process died; empty when it ended by itself.
+      outcome: what such a run is: crashed, or out of memory.
+      lost: whether it died with what carried it (its server, its node), so that it is to be run again.
+      unsaved: why it could not be written, as on a full disk; empty when it could.
+    """
 
     name: str
     death: str = ""
+    outcome: Outcome = Outcome.CRASHED
+    lost: bool = False
+    unsaved: str = ""
 
 
 class _ReportingRun(Run):
@@ -95,9 +124,34 @@ def check(train: Train) -> None:
 def perform(train: Train, setup: Setup, job: Job, report: Report | None = None) -> None:
     """Train one run and end it: completed, or failed with the traceback as text.
 
-    KeyboardInterrupt is passed on after the run was ended as interrupted; SystemExit counts as a crash.
+    KeyboardInterrupt is passed on after the run was ended as interrupted; SystemExit counts as a crash. Raises
+    UnsavedError, the run left without an end, when the disk is full or takes nothing more.
     """
     seed_everything(job.spec.seed)
+    with _full_disk_is_unsaved(job.directory):
+        run = _begun(setup, job, report)
+        try:
+            returned = train(run)
+            returned = {} if returned is None else returned
+            _check_metrics(run, returned, setup.experiment)
+            run.finish(returned)
+        except BaseException as error:
+            if _is_full_disk(error):
+                with contextlib.suppress(LogDirError):
+                    run.leave()
+                raise
+            outcome, reason, details = outcome_of(error)
+            if isinstance(error, SystemExit):
+                outcome, reason = Outcome.CRASHED, f"train() left by sys.exit({error.code!r})"
+            print(details or reason, file=sys.stderr)
+            run.finish({}, outcome, reason, details)
+            if outcome is Outcome.INTERRUPTED:
+                raise
+        finally:
+            _under_way.clear()
+
+
+def _begun(setup: Setup, job: Job, report: Report | None) -> Run:
     run = _ReportingRun(
         job.directory,
         job.name,
@@ -107,35 +161,98 @@ def perform(train: Train, setup: Setup, job: Job, report: Report | None = None) 
         seed=job.spec.seed,
         report=report,
     )
+    _under_way.append(run)
+    if setup.provenance:
+        run.text(PROVENANCE_TAG, setup.provenance, step=0)
+    if job.attempts:
+        run.text(ATTEMPTS_TAG, attempts_markdown(job.attempts), step=0)
+    run.flush()  # a process that dies at once leaves what is known of it
+    return run
+
+
+_under_way: list[Run] = []
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    return isinstance(error, UnsavedError) or (isinstance(error, OSError) and error.errno in _FULL)
+
+
+@contextlib.contextmanager
+def _full_disk_is_unsaved(directory: Path) -> Iterator[None]:
+    """A full disk is nothing that a run did: it is told as UnsavedError, wherever it was met."""
     try:
-        if setup.provenance:
-            run.text(PROVENANCE_TAG, setup.provenance, step=0)
-        returned = train(run)
-        returned = {} if returned is None else returned
-        _check_metrics(run, returned, setup.experiment)
-        run.finish(returned)
-    except BaseException as error:
-        outcome, reason, details = outcome_of(error)
-        if isinstance(error, SystemExit):
-            outcome, reason = Outcome.CRASHED, f"train() left by sys.exit({error.code!r})"
-        print(details or reason, file=sys.stderr)
-        run.finish({}, outcome, reason, details)
-        if outcome is Outcome.INTERRUPTED:
+        yield
+    except UnsavedError:
+        raise
+    except OSError as error:
+        if not _is_full_disk(error):
             raise
+        raise disk.refusal(error.filename or directory, error) from error
+
+
+def leave_on(number: int) -> None:
+    """On that signal, hand what the run has logged to the system, and die by the signal: its runner writes its end.
+
+    The training goes on meanwhile, so that no lock is left held, and nothing half-done.
+    """
+
+    def leave() -> None:
+        for run in _under_way:
+            with contextlib.suppress(HParamsLabError):
+                run.leave()
+        os._exit(128 + number)
+
+    def begin_to_leave(*_: Any) -> None:
+        threading.Thread(target=leave, daemon=True).start()
+
+    signal.signal(number, begin_to_leave)
+
+
+def redirect_output(path: Path) -> None:
+    """Have this process, and what it starts, print into a file."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def probe() -> None:
+    """Use what a framework cannot use any more in a fork of a process that ran it: it hangs here, not in a training.
+
+    TensorFlow's and PyTorch's pools of threads are not there in a fork, and who waits for them waits for ever.
+    """
+    tensorflow: Any = sys.modules.get("tensorflow")
+    torch: Any = sys.modules.get("torch")
+    if hasattr(tensorflow, "function"):
+        tensorflow.function(lambda x: x + 1)(tensorflow.ones(1)).numpy()
+    if hasattr(torch, "ones"):
+        torch.ones(1 << 16).sum().item()
+
+
+def attempts_markdown(attempts: Sequence[Attempt]) -> str:
+    """Earlier attempts as a Markdown table."""
+    rows = [f"| {number} | {one.outcome} | {_cell(one.reason)} | {one.log} |" for number, one in enumerate(attempts, 1)]
+    return "\n".join(["| attempt | outcome | reason | log |", "| --- | --- | --- | --- |", *rows])
+
+
+def attempts_in(markdown: str) -> tuple[Attempt, ...]:
+    """The attempts of such a table; those that cannot be read are left out."""
+    rows = re.findall(r"^\| \d+ \| (.+?) \| (.*) \| (.*) \|$", markdown, re.MULTILINE)
+    known = {outcome.value for outcome in Outcome}
+    return tuple(Attempt(Outcome(word), reason.replace("\\|", "|"), log) for word, reason, log in rows if word in known)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def missing_metric(result: RunResult) -> str:
     """What `MissingMetricError` said, if it ended the run; empty otherwise. Once `train` is mended it is run again."""
     kind, _, said = result.reason.partition(": ")
     return said if kind == MissingMetricError.__name__ else ""
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python's and NumPy's global generators; frameworks are seeded by who uses them."""
-    random.seed(seed)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed(seed)
 
 
 def _check_metrics(run: Run, returned: Any, experiment: Experiment) -> None:

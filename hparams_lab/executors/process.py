@@ -4,69 +4,85 @@
          `------------- a pipe per run, for its reports -------------'
 
 A crash, a leak or a hang touches one run only, and a run costs a fork instead of the seconds that importing a framework
-takes. The server (`hparams_lab.executors.forkserver`) ends with this process, whatever ends it, and its runs with it.
+takes. There is one server per accelerator, which sees no other (`devices`). A server (`forkserver`, `keeper`) ends with
+this process, whatever ends it, and its runs with it.
+
+A fork that does not say in time that it can train hangs, since something has run in the server that forks do not
+survive; its job, and all later ones, get an interpreter of their own.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import pickle
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
+import time
+from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from multiprocessing.reduction import send_handle
-from pathlib import Path
 
 import cloudpickle
 
-import hparams_lab
 from hparams_lab.domain import Description
-from hparams_lab.errors import ExecutorError, UsageError
-from hparams_lab.executors import OnReport, default_workers
+from hparams_lab.errors import UsageError
+from hparams_lab.executors import Asked, OnReport, Resources
+from hparams_lab.executors.devices import Share, shares
 from hparams_lab.executors.job import Ended, Job, Setup
+from hparams_lab.executors.memory import check_limit
+from hparams_lab.executors.server import Exit, ServerHandle
+from hparams_lab.results import Outcome
 
-STARTUP_SECONDS = 300.0
-STOP_SECONDS = 5.0
+READY_SECONDS = 20.0
+"""A fork has so long to say that it can train."""
 
-# The server, without the working directory on its path until it has imported what is ours: there may be a logging.py.
-_SERVER = """
-import sys
-sys.path = [entry for entry in sys.path if entry] + sys.argv[2:]
-from hparams_lab.executors.forkserver import main
-main(int(sys.argv[1]))
-"""
-_HOME = str(Path(hparams_lab.__file__).parents[1])
+GRACE_SECONDS = 1.5
+"""Between SIGTERM and SIGKILL."""
 
-# How a framework is told to use no more than its share of the cores.
-_THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-)
+
+@dataclass
+class _Lane:
+    """A server, and the share of the machine that its runs have."""
+
+    share: Share
+    server: ServerHandle
+    forks_hang: bool = False
+
+
+@dataclass
+class _Running:
+    """A job under way."""
+
+    job: Job
+    lane: _Lane
+    pipe: Connection
+    ready_by: float | None  # None once it is ready, or where nothing hangs on it
+    kill_at: float | None = None
+    unsaved: str = ""
+    replace: bool = field(default=False)
 
 
 class ProcessExecutor:
-    """Trains up to `workers` runs at once, each in a process of its own."""
+    """Trains runs in processes of their own, as many at once as `resources` say or the machine has.
 
-    def __init__(self, workers: int) -> None:
-        self.slots = workers
-        self._running: dict[str, Connection] = {}
-        self._pids: dict[str, int] = {}
-        self._server: subprocess.Popen[bytes] | None = None
+    Raises UsageError for resources that do not fit.
+    """
+
+    trains_here = False
+
+    def __init__(self, resources: Resources, asked_to_stop: Asked) -> None:
+        check_limit(resources.memory)
+        self._lanes = [_Lane(share, ServerHandle(share.environment, asked_to_stop)) for share in shares(resources)]
+        self.slots = sum(lane.share.slots for lane in self._lanes)
+        self._memory = resources.memory
+        self._running: dict[str, _Running] = {}
+        self.hold: int | None = None
 
     def describe(self, source: str) -> Description:
-        """What a domain module declares, imported in the server and not here: the runner stays small."""
-        return pickle.loads(self._ask("describe", source))  # type: ignore[no-any-return]
+        """What a domain module declares, imported in a server and not here: the runner stays small."""
+        found: Description = self._lanes[0].server.describe(source)
+        return found
 
     def start(self, setup: Setup, on_report: OnReport) -> None:
-        """Have the server import what the runs need, and check that they can train."""
+        """Have the servers import what the runs need, and check that they can train."""
         self._on_report = on_report
         try:
             self._setup = cloudpickle.dumps(setup)
@@ -74,143 +90,133 @@ class ProcessExecutor:
             raise UsageError(
                 f"train cannot be sent to another process ({error}); give it less to carry, or use executor='inline'"
             ) from None
-        self._ask("start", self._setup)
+        self._start(self._lanes)
 
     def submit(self, job: Job) -> None:
-        """Have the server fork a process for the job."""
-        if self._server is None:  # it died, and took its runs along; the next ones get another
-            self._ask("start", self._setup)
-        ours, theirs = Pipe()
-        try:
-            self._control.send(("run", job))
-            send_handle(self._control, theirs.fileno(), self._server.pid)  # type: ignore[union-attr]
-        except OSError:
-            self._running[job.name] = ours
-            return  # the server is gone; `wait` finds out and says so
-        finally:
-            theirs.close()
-        self._running[job.name] = ours
+        """Have a server begin a process for the job."""
+        self._submit(job, self._free_lane())
 
     def wait(self, seconds: float) -> list[Ended]:
         """Pass reports on and collect the ends, for at most so long or until something ended."""
         if not self._running:
             return []
-        pipes = {name: pipe for name, pipe in self._running.items() if not pipe.closed}
-        ready = wait([self._control, *pipes.values()], seconds)
-        for name, pipe in pipes.items():
-            if pipe in ready:
-                self._pass_on(name, pipe)
-        return self._ended() if self._control in ready else []
-
-    def stop(self) -> None:
-        """Close the control socket, which makes the server kill its runs and end; kill it when it does not."""
-        server, self._server = self._server, None
-        if server is None:
-            return
-        self._control.close()
-        try:
-            server.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-        self._log.close()
-        for pipe in self._running.values():
-            pipe.close()
-        self._running.clear()
-
-    def _start_server(self) -> None:
-        ours, theirs = socket.socketpair()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop()
-        with theirs:
-            self._server = subprocess.Popen(
-                [sys.executable, "-c", _SERVER, str(theirs.fileno()), _HOME],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=self._log,
-                env=self._environment(),
-                start_new_session=True,  # a Ctrl-C at the terminal is the runner's to handle
-            )
-        self._control: Connection = Connection(ours.detach())
-        self._control.send(sys.path)
-
-    def _environment(self) -> dict[str, str]:
-        threads = str(max(1, default_workers() // self.slots))
-        return {**dict.fromkeys(_THREADS, threads), "TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
-
-    def _ask(self, word: str, about: str | bytes) -> bytes:
-        """The server's answer; raise the error that it answers instead, and stop it when it cannot go on."""
-        if self._server is None:
-            self._start_server()
-        try:
-            self._control.send((word, about))
-            if not self._control.poll(STARTUP_SECONDS):
-                raise EOFError
-            answer, error = self._control.recv()
-        except (EOFError, OSError):
-            log = self._log_tail()
-            self.stop()
-            raise ExecutorError(f"the process that forks the runs did not get ready; its last words: {log}") from None
-        if error is not None:
-            self.stop()
-            raise error
-        return answer  # type: ignore[no-any-return]
-
-    def _log_tail(self) -> str:
-        self._log.seek(0)
-        lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else "(none)"
-
-    def _pass_on(self, name: str, pipe: Connection) -> None:
-        try:
-            while pipe.poll():
-                said = pipe.recv()
-                if isinstance(said, int):
-                    self._pids[name] = said
-                else:
-                    self._on_report(name, *said)
-        except (EOFError, OSError):
-            pipe.close()
-
-    def _ended(self) -> list[Ended]:
-        ended = []
-        try:
-            while self._control.poll():
-                name, status = self._control.recv()
-                ended.append(self._end(name, _death(status)))
-        except (EOFError, OSError):
-            for name in list(self._running):
-                self._kill(name)
-                ended.append(self._end(name, "the process that forks the runs died"))
-            self.stop()
+        pipes = [running.pipe for running in self._running.values() if not running.pipe.closed]
+        controls = [lane.server.control for lane in self._lanes if lane.server.control is not None]
+        ready = wait([*controls, *pipes], max(0.0, min(seconds, self._until_next_deadline())))
+        for name, running in self._running.items():
+            if running.pipe in ready:
+                self._take(name, running)
+        ended = [end for lane in self._lanes if lane.server.control in ready for end in self._ended(lane)]
+        self._keep_deadlines()
         return ended
 
-    def _kill(self, name: str) -> None:
-        """Kill a run that its server left behind, and wait until it has let go of its files."""
-        pipe = self._running[name]
-        self._pass_on(name, pipe)
-        if name in self._pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._pids[name], signal.SIGKILL)
-        while not pipe.closed and pipe.poll(STOP_SECONDS):
-            self._pass_on(name, pipe)
+    def cancel(self, name: str) -> None:
+        """SIGTERM to all processes of the run now, SIGKILL soon."""
+        running = self._running.get(name)
+        if running is not None and running.kill_at is None:
+            running.kill_at = time.monotonic() + GRACE_SECONDS
+            self._signal(running, signal.SIGTERM)
 
-    def _end(self, name: str, death: str) -> Ended:
-        pipe = self._running.pop(name)
-        self._pids.pop(name, None)
-        if not pipe.closed:
-            self._pass_on(name, pipe)
-            pipe.close()
-        return Ended(name, death)
+    def stop(self) -> None:
+        """Close the servers, which kills their runs."""
+        for lane in self._lanes:
+            lane.server.close()
+        for running in self._running.values():
+            running.pipe.close()
+        self._running.clear()
+
+    def _start(self, lanes: list[_Lane]) -> None:
+        for lane in lanes:
+            lane.server.begin_start(self._setup, self._memory, self.hold)
+        for lane in lanes:
+            lane.server.answer()
+
+    def _free_lane(self) -> _Lane:
+        """The lane with the most free slots."""
+        taken = [id(running.lane) for running in self._running.values()]
+        return max(self._lanes, key=lambda lane: lane.share.slots - taken.count(id(lane)))
+
+    def _submit(self, job: Job, lane: _Lane) -> None:
+        if lane.server.control is None:  # it died, and took its runs along; the next ones get another
+            self._start([lane])
+        ours, theirs = Pipe()
+        ready_by = None if lane.forks_hang else time.monotonic() + READY_SECONDS
+        self._running[job.name] = _Running(job, lane, ours, ready_by)
+        with theirs, contextlib.suppress(OSError):  # the server is gone; `wait` finds out and says so
+            lane.server.run(job, theirs, anew=lane.forks_hang)
+
+    def _until_next_deadline(self) -> float:
+        deadlines = [
+            at for running in self._running.values() for at in (running.ready_by, running.kill_at) if at is not None
+        ]
+        return min(deadlines, default=float("inf")) - time.monotonic()
+
+    def _keep_deadlines(self) -> None:
+        """Kill what was asked to stop and did not, and forks that hang."""
+        now = time.monotonic()
+        for running in self._running.values():
+            if running.kill_at is not None and now >= running.kill_at:
+                running.kill_at = now + GRACE_SECONDS
+                self._signal(running, signal.SIGKILL)
+            elif running.ready_by is not None and now >= running.ready_by:
+                running.ready_by = None
+                running.replace = running.lane.forks_hang = True
+                self._signal(running, signal.SIGKILL)
+
+    def _signal(self, running: _Running, number: int) -> None:
+        with contextlib.suppress(OSError):  # the server is gone, and the run with it
+            running.lane.server.signal(running.job.name, number)
+
+    def _take(self, name: str, running: _Running) -> None:
+        """What a run said."""
+        try:
+            while running.pipe.poll():
+                word, *said = running.pipe.recv()
+                if word == "report":
+                    self._on_report(name, *said)
+                elif word == "unsaved":
+                    (running.unsaved,) = said
+                running.ready_by = None
+        except (EOFError, OSError):
+            running.pipe.close()
+
+    def _ended(self, lane: _Lane) -> list[Ended]:
+        """The ends that a server tells; its own is that of all its runs."""
+        exits = lane.server.exits()
+        if exits is not None:
+            ended = [self._end(exit) for exit in exits]
+            return [end for end in ended if end is not None]
+        lane.server.close()
+        names = [name for name, running in self._running.items() if running.lane is lane]
+        for name in names:
+            self._let_go(name)
+        return [Ended(name, "the process that forks the runs died", lost=True) for name in names]
+
+    def _end(self, exit: Exit) -> Ended | None:
+        running = self._let_go(exit.name)
+        if running.replace and running.kill_at is None:
+            self._submit(running.job, running.lane)
+            return None
+        if exit.out_of_memory:
+            return Ended(exit.name, "it ran out of memory and was killed", Outcome.OUT_OF_MEMORY)
+        return Ended(exit.name, _death(exit.code), unsaved=running.unsaved)
+
+    def _let_go(self, name: str) -> _Running:
+        running = self._running.pop(name)
+        if not running.pipe.closed:
+            self._take(name, running)
+            running.pipe.close()
+        return running
 
 
-def _death(status: int) -> str:
+def _death(code: int) -> str:
     """How a process died by its exit status (as in `subprocess`: negative for a signal); empty for 0."""
-    if status == 0:
+    if code == 0:
         return ""
-    if status > 0:
-        return f"its process exited with code {status} before the run had ended"
+    number = -code if code < 0 else code - 128
+    if code > 0 and number != signal.SIGTERM:
+        return f"its process exited with code {code} before the run had ended"
     try:
-        return f"its process was killed by {signal.Signals(-status).name}"
+        return f"its process was killed by {signal.Signals(number).name}"
     except ValueError:
-        return f"its process was killed by signal {-status}"
+        return f"its process was killed by signal {number}"

@@ -1,0 +1,125 @@
+"""`keep`: nothing that the fork server starts outlives the runner, however either of them ends.
+
+    runner --- control socket --- keeper
+                    `------------ fork server --- runs --- what they start
+
+The keeper imports nothing, waits, and does one thing: when the other end of the control socket is closed (the runner
+stopped, or was killed), or the server is gone, it kills every process below itself and ends. On Linux that is all of
+them, also those that made themselves daemons, which come to it as to their reaper; elsewhere the server is given a
+moment to kill the process groups of its runs, and is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+
+PARENT_SECONDS = 0.5
+"""How often the keeper looks whether the runner is there, should its socket live on in another process."""
+
+SERVER_SECONDS = 3.0
+"""What the server has for its own end where the processes below cannot be told."""
+
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+
+
+def keep(control_fd: int, runner: int) -> None:
+    """Fork: the child returns, to be the server; the parent stays as its keeper and never returns.
+
+    Args:
+      control_fd: the server's end of the socket whose other end is the runner's.
+      runner: the process id of the runner, whose child this process is.
+    """
+    _become_reaper()
+    server = os.fork()
+    if server == 0:
+        return
+    status = 1
+    try:
+        status = _watch(control_fd, runner, server)
+    finally:
+        os._exit(status)
+
+
+def _watch(control_fd: int, runner: int, server: int) -> int:
+    """Wait for the end of the runner or of the server, then kill what is below. The server's exit status."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    wakeup, woken = socket.socketpair()
+    for end in (wakeup, woken):
+        end.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+    poll = select.poll()
+    poll.register(control_fd, select.POLLHUP)
+    poll.register(wakeup, select.POLLIN)
+    statuses: dict[int, int] = {}
+    hung_up = False
+    while server not in statuses and not hung_up and os.getppid() == runner:
+        ready = dict(poll.poll(PARENT_SECONDS * 1000))
+        hung_up = bool(ready.get(control_fd, 0) & (select.POLLHUP | select.POLLERR))
+        with contextlib.suppress(BlockingIOError):
+            wakeup.recv(4096)
+        _reap(statuses)
+    _kill_below(server, statuses)
+    return os.waitstatus_to_exitcode(statuses.get(server, 1)) & 0xFF
+
+
+def _kill_below(server: int, statuses: dict[int, int]) -> None:
+    """Kill and reap until no process is left below this one."""
+    end = time.monotonic() + SERVER_SECONDS
+    pause = 0.001
+    while not _reap(statuses):
+        below = descendants(os.getpid())
+        if below is None and time.monotonic() > end:
+            below = [server] if server not in statuses else []
+        for pid in below or ():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.05)
+
+
+def _reap(statuses: dict[int, int]) -> bool:
+    """Collect the children that ended; whether none is left."""
+    try:
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return False
+            statuses[pid] = status
+    except ChildProcessError:
+        return True
+
+
+def descendants(pid: int) -> list[int] | None:
+    """The processes below one, by `/proc`; None where there is none."""
+    parents: dict[int, int] = {}
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return None
+    for name in names:
+        if name.isdecimal():
+            with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+                parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
+    if os.getpid() not in parents:
+        return None
+    below = {pid}
+    found: list[int] = []
+    while more := [child for child, parent in parents.items() if parent in below and child not in below]:
+        below.update(more)
+        found += more
+    return found
+
+
+def _become_reaper() -> None:
+    """Have orphans below come to this process, where the system can (Linux 3.4)."""
+    with contextlib.suppress(Exception):
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
