@@ -1,53 +1,55 @@
 """The runner: strategy -> trials -> runs -> executor -> results, in one log directory.
 
 `sweep` is the machine: a generator of events. `run_sweep` drives it for a library's user and gives back the `Results`.
-What was done before, by the files in the directory, is skipped; everything the runner tells about a run it has read
-back from that run's own files.
+What was done before, by the files in the directory, is skipped (`resume`); everything the runner tells about a run it
+has read back from that run's own files (`sweep_loop`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import shutil
 import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from hparams_lab.declared import Declared
 from hparams_lab.domain import Domain, function_domain, load_domain
-from hparams_lab.ending import end_left_run
-from hparams_lab.errors import MissingMetricError, UsageError
+from hparams_lab.errors import LogDirError, UsageError
 from hparams_lab.events.logdir import read
-from hparams_lab.events.reader import event_files, read_run
-from hparams_lab.executors import Executor, Job, Setup, executor_of
-from hparams_lab.executors.job import Ended, Train, missing_metric
+from hparams_lab.executors import Executor, Resources, Setup, executor_of
+from hparams_lab.executors.job import Train
+from hparams_lab.executors.limits import checked_bytes, checked_seconds
 from hparams_lab.experiment import Experiment
-from hparams_lab.locks import is_held
-from hparams_lab.logger import Run
-from hparams_lab.paths import LogDirPaths, writing
+from hparams_lab.owner import Ownership, owned
+from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan
 from hparams_lab.provenance import provenance_markdown
-from hparams_lab.results import Outcome, Results, RunResult, TrialResult
-from hparams_lab.sweep_dir import check_directory, done_runs, prepare
-from hparams_lab.sweep_events import (
-    Observer,
-    RunEnded,
-    RunReported,
-    RunStarted,
-    SweepEnded,
-    SweepEvent,
-    SweepStarted,
-    SweepStopping,
-)
-from hparams_lab.trial import RunSpec
+from hparams_lab.results import Results, RunResult
+from hparams_lab.resume import Found, scan
+from hparams_lab.stopping import StopRequests, stop_requests
+from hparams_lab.sweep_dir import check_directory, prepare, source_note
+from hparams_lab.sweep_events import Observer, SweepEnded, SweepEvent, SweepNote, SweepStarted
+from hparams_lab.sweep_loop import SweepLoop
 
-POLL_SECONDS = 0.25
-LET_GO_SECONDS = 5.0
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """How a sweep treats its runs and its directory; see `run_sweep`."""
+
+    timeout: float | None = None
+    retries: int = 0
+    fresh: bool = False
+    extend: bool = False
+    retry_failed: bool = False
+    lock: bool = True
+
+    def __post_init__(self) -> None:
+        if self.retries < 0:
+            raise UsageError(f"--retries is {self.retries}; wanted 0 or more")
+        if self.fresh and self.extend:
+            raise UsageError("--fresh and --extend are both given; extend what is there, or begin afresh")
 
 
 def run_sweep(
@@ -61,8 +63,17 @@ def run_sweep(
     seed: int = 0,
     workers: int | None = None,
     executor: str | None = None,
+    timeout: float | str | None = None,
+    memory: int | str | None = None,
+    retries: int = 0,
+    gpus: str | None = None,
+    runs_per_gpu: int = 1,
+    ray_address: str | None = None,
+    cpus_per_run: float | None = None,
     fresh: bool = False,
+    extend: bool = False,
     retry_failed: bool = False,
+    lock: bool = True,
     observe: Observer | None = None,
 ) -> Results:
     """Sweep a space and read back the results. The same call again goes on where it stopped.
@@ -75,21 +86,44 @@ def run_sweep(
       points: values per interval in a grid; 2 are its ends.
       trials: at most so many.
       seed: fixes the trials, and the random numbers of each run.
-      workers: runs at the same time; the number of cores when left out.
-      executor: "process" (each run in its own) or "inline" (in this one, one after the other).
+      workers: runs at the same time; what the machine has room for when left out.
+      executor: "process" (each run in its own), "inline" (in this one, one after the other) or "ray".
+      timeout: seconds that a run may take, or "5m"; then it is stopped.
+      memory: bytes that a run may take, or "2GB"; one that wants more is killed.
+      retries: how often a run whose process died is tried again. An exception is not: it would come again.
+      gpus: "all", "none" or indices ("0,1"); each run sees one. All that there are when left out.
+      runs_per_gpu: runs that share a GPU.
+      ray_address: a Ray cluster's "host:port", or "auto"; Ray is started on this machine when left out.
+      cpus_per_run: CPU cores that Ray keeps for each run.
       fresh: move what is in `logdir` aside first; nothing is deleted.
-      retry_failed: run the failed and crashed ones again.
+      extend: add hparams, values or trials to the sweep that `logdir` holds.
+      retry_failed: run those again that failed, crashed, timed out or ran out of memory.
+      lock: False on a file system without locks, where nobody else works in `logdir`.
       observe: called with every `SweepEvent`; progress on a terminal when left out.
 
-    Raises UsageError, DomainLoadError, DataError or LogDirError before anything is trained or written, and
-    MissingMetricError when the train function leaves out a declared metric.
+    Ctrl-C once lets what is running finish, twice stops it (KeyboardInterrupt); SIGTERM and SIGHUP stop at once, and
+    are then sent to the program again, as it was prepared for them.
+
+    Raises UsageError, DomainLoadError, DataError or LogDirError before anything is trained or written, OwnedError while
+    another runner works in `logdir`, UnsavedError when its disk is full, and MissingMetricError when the train function
+    leaves out a declared metric.
     """
+    seconds = None if timeout is None else checked_seconds(timeout)
+    handling = Handling(seconds, retries, fresh, extend, retry_failed, lock)
+    size = checked_bytes(memory) if memory is not None else None
+    resources = Resources(workers, gpus, runs_per_gpu, size, ray_address, cpus_per_run)
     results = None
-    with executor_of(executor, workers) as where, _observer(observe) as tell:
+    with (
+        stop_requests() as stop,
+        executor_of(executor, resources, stop.asked) as where,
+        _observer(observe) as tell,
+    ):
         plan = Plan(_as_domain(domain, train, where), strategy, points, trials, seed)
-        for event in sweep(plan, Path(logdir), where, fresh=fresh, retry_failed=retry_failed):
+        for event in sweep(plan, Path(logdir), where, handling, stop):
             tell(event)
             results = event.results if isinstance(event, SweepEnded) else results
+    if stop.at_once:
+        signal.raise_signal(stop.signal)
     assert results is not None
     return results
 
@@ -115,149 +149,75 @@ def _observer(observe: Observer | None) -> contextlib.AbstractContextManager[Obs
 
 
 def sweep(
-    plan: Plan, logdir: Path, executor: Executor, *, fresh: bool = False, retry_failed: bool = False
+    plan: Plan,
+    logdir: Path,
+    executor: Executor,
+    handling: Handling | None = None,
+    stop: StopRequests | None = None,
 ) -> Iterator[SweepEvent]:
-    """Do what is planned and not done yet, event by event. See `run_sweep` for the arguments and errors.
+    """Do what is planned and not done yet, event by event. See `run_sweep` for the errors.
 
     Whoever made the executor stops it, when the events are at their end or an error came.
     """
+    handling, stop = handling or Handling(), stop or StopRequests()
     paths = LogDirPaths(logdir)
     began = time.monotonic()
-    check_directory(paths, plan, fresh)
+    _check(plan, executor, handling)
+    check_directory(paths, plan, handling.fresh, handling.extend)
+    with owned(logdir, handling.lock) as ownership:
+        check_directory(paths, plan, handling.fresh, handling.extend)  # nobody changes it now
+        if paths.sweep_json.exists():
+            ownership.announce()
+        found = Found() if handling.fresh else scan(paths, plan.domain.experiment, handling.retry_failed)
+        yield from _notes(paths, plan, found, handling)
+        loop = SweepLoop(plan, paths, executor, found, stop, handling.timeout, handling.retries)
+        if loop.has_work():
+            _start(loop, ownership)
+        ownership.announce()
+        prepare(paths, plan, handling.fresh, handling.extend)
+        yield SweepStarted(logdir, plan.size, _done_of(plan, found), plan.domain.experiment)
+        yield from loop.run()
+        executor.stop()  # before others may own the directory
+    results = Results.of(plan.domain.experiment, _read(logdir))
+    yield SweepEnded(results, time.monotonic() - began, stop.asked(), stop.signal)
+
+
+def _check(plan: Plan, executor: Executor, handling: Handling) -> None:
+    """Refuse what cannot be done, before anything is."""
+    if handling.timeout is not None and executor.trains_here:
+        raise UsageError("--timeout needs a process per run: a run in this process cannot be stopped; leave one out")
     if next(plan.suggestions([]), None) is None:
         raise UsageError("the strategy has no trial: every point of the space breaks a constraint")
-    done = {} if fresh else done_runs(paths, plan.domain.experiment, retry_failed)
-    state = _State(plan, paths, executor, done)
-    with _quiet_interrupts() as interrupts:
-        if state.has_work():
-            executor.start(
-                Setup(plan.domain.target, state.bare_experiment(), provenance_markdown(installed=True)), state.report
-            )
-        prepare(paths, plan, fresh)
-        yield SweepStarted(logdir, plan.size, tuple(done.values()), plan.domain.experiment)
-        yield from state.run(interrupts)
-    results = Results.of(plan.domain.experiment, read(logdir).runs)
-    yield SweepEnded(results, time.monotonic() - began, bool(interrupts))
 
 
-@dataclass
-class _State:
-    """A sweep under way."""
-
-    plan: Plan
-    paths: LogDirPaths
-    executor: Executor
-    done: dict[str, RunResult]
-    results: list[TrialResult] = field(default_factory=list)
-    reports: list[RunReported] = field(default_factory=list)
-    running: dict[str, Job] = field(default_factory=dict)
-
-    @functools.cached_property
-    def declared(self) -> Declared:
-        """What the runs are read back by."""
-        return Declared.of(self.plan.domain.experiment)
-
-    def has_work(self) -> bool:
-        """Whether any trial is not done."""
-        return next(self._to_do(), None) is not None
-
-    def bare_experiment(self) -> Experiment:
-        """The experiment without its constraints, which are functions and may not travel."""
-        return Experiment.from_json(self.plan.domain.experiment.to_json())
-
-    def report(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
-        """Keep what a run said until the next event is asked for."""
-        self.reports.append(RunReported(name, step, metrics))
-
-    def run(self, interrupts: list[int]) -> Iterator[SweepEvent]:
-        """Fill the slots, wait, tell; after an interrupt only wait for what is running."""
-        left = self._to_do()
-        exhausted = told = False
-        while self.running or not (exhausted or interrupts):
-            while len(self.running) < self.executor.slots and not (exhausted or interrupts):
-                spec = next(left, None)
-                if spec is None:
-                    exhausted = True
-                else:
-                    self._submit(spec)
-                    yield RunStarted(spec)
-            if interrupts and not told:
-                told = True
-                yield SweepStopping(tuple(self.running))
-            ended = self.executor.wait(POLL_SECONDS)
-            yield from self._reported()
-            for one in ended:
-                yield self._finish(one)
-
-    def _to_do(self) -> Iterator[RunSpec]:
-        for trial in self.plan.suggestions(self.results):
-            spec = RunSpec.of(trial, self.plan.seed)
-            if spec.name not in self.done:
-                yield spec
-
-    def _submit(self, spec: RunSpec) -> None:
-        directory = self.paths.run(spec.name)
-        with writing(self.paths.root):
-            if directory.exists():  # an attempt that did not end, or one to be tried again
-                shutil.rmtree(directory)
-            directory.mkdir()
-        job = Job(spec, directory)
-        self.running[spec.name] = job
-        self.executor.submit(job)
-
-    def _reported(self) -> Iterator[RunReported]:
-        reports, self.reports = self.reports, []
-        yield from reports
-
-    def _finish(self, ended: Ended) -> RunEnded:
-        job = self.running.pop(ended.name)
-        result = self._result(job, ended.death or "its process ended without a word")
-        self.results.append(TrialResult(result.trial_id, result.hparams, (result,)))
-        if said := missing_metric(result):
-            raise MissingMetricError(said)
-        return RunEnded(result)
-
-    def _result(self, job: Job, death: str) -> RunResult:
-        """What the run's directory says, after giving it an end if its process could not."""
-        experiment = self.plan.domain.experiment
-        result = read_run(job.directory, job.name, self.declared)
-        if result is not None and result.ended is not None:
-            return result
-        if result is None:  # not even begun
-            trial = job.spec.trial
-            Run(job.directory, job.name, trial.hparams, trial=trial.id, experiment=experiment).finish(
-                {}, Outcome.CRASHED, death
-            )
-        else:
-            _wait_until_let_go(event_files(job.directory)[-1])
-            end_left_run(job.directory, Outcome.CRASHED, death)
-        result = read_run(job.directory, job.name, self.declared)
-        assert result is not None
-        return result
+def _notes(paths: LogDirPaths, plan: Plan, found: Found, handling: Handling) -> Iterator[SweepNote]:
+    if not handling.fresh and (note := source_note(paths, plan)):
+        yield SweepNote(note)
+    if found.ended:
+        several = f"{len(found.ended)} runs that an earlier runner left are" if len(found.ended) > 1 else ""
+        yield SweepNote(f"{several or f'{found.ended[0]}, which an earlier runner left, is'} done again")
 
 
-def _wait_until_let_go(file: Path) -> None:
-    """Wait for the last of a run's processes, which was killed a moment ago, to be gone."""
-    end = time.monotonic() + LET_GO_SECONDS
-    while is_held(file) and time.monotonic() < end:
-        time.sleep(0.01)
+def _start(loop: SweepLoop, ownership: Ownership) -> None:
+    """Have the executor get ready."""
+    experiment = loop.plan.domain.experiment
+    bare = Experiment.from_json(experiment.to_json())  # constraints are functions, and may not travel
+    loop.executor.hold = ownership.runs_fd
+    loop.stop.raising = loop.executor.trains_here
+    setup = Setup(loop.plan.domain.target, bare, provenance_markdown(installed=True))
+    loop.executor.start(setup, loop.report)
 
 
-@contextlib.contextmanager
-def _quiet_interrupts() -> Iterator[list[int]]:
-    """A list that grows with each Ctrl-C. The first lets what is running finish; the second raises."""
-    interrupts: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupts
-        return
+def _done_of(plan: Plan, found: Found) -> tuple[RunResult, ...]:
+    """The runs that are done already, of those that are planned."""
+    if plan.size is None:
+        return tuple(found.done.values())
+    planned = [trial.id for trial in plan.suggestions([])]
+    return tuple(found.done[trial] for trial in planned if trial in found.done)
 
-    def note(number: int, frame: object) -> None:
-        interrupts.append(number)
-        if len(interrupts) > 1:
-            raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, note)
+def _read(logdir: Path) -> tuple[RunResult, ...]:
     try:
-        yield interrupts
-    finally:
-        signal.signal(signal.SIGINT, before)
+        return read(logdir).runs
+    except LogDirError:  # nothing was begun
+        return ()

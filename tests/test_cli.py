@@ -83,7 +83,8 @@ def test_a_failed_run_is_exit_code_1(lab_command, here):
     code, said, _ = lab_command("run tuning.py --executor inline --logdir logs/b")
     assert code == 1
     assert "run-0002 failed 0.0 s  ValueError: broken  (units=16  rate=0.1)" in said
-    assert "2 of 4 runs failed (run-0002, run-0003); see their output.log, and --retry-failed." in said
+    assert "2 of 4 runs failed (run-0002, run-0003); see `" in said
+    assert " show logs/b run-0002`, and --retry-failed." in said
 
 
 def test_run_as_json(lab_command):
@@ -192,7 +193,7 @@ def test_usage_errors_are_clicks(lab_command, here, arguments):
 
 def test_another_sweeps_directory(lab_command, here):
     lab_command("run tuning.py --executor inline --trials 1")
-    message = "logs/tuning holds another sweep (seed is 0 there, 1 here); choose another --logdir, or --fresh moves it"
+    message = "logs/tuning holds another sweep: seed: 0 -> 1; choose another --logdir, or --fresh moves it"
     refused(lab_command, here, "run tuning.py --seed 1", message)
     assert lab_command("run tuning.py --executor inline --seed 1 --fresh")[0] == 0
     assert (here / "logs/tuning.old-1/sweep.json").exists()

@@ -111,7 +111,7 @@ def test_one_interrupt_lets_the_running_finish(sweep):
     sweep.go()
     code, said = finish(runner)
     assert (code, sorted(sweep.trained)) == (130, ["run-0000", "run-0001"])
-    assert "Stopped. The same command goes on from here." in said
+    assert "stopped: 2 of 3 runs are done; the same command goes on from here" in said
     assert set(sweep.outcomes.values()) == {"completed"}
     completes_on_resuming(sweep)
     assert sorted(sweep.trained) == ["run-0000", "run-0001", "run-0002"]
@@ -134,7 +134,9 @@ def test_two_interrupts_stop_at_once(sweep):
 
 def test_a_killed_runner_leaves_no_process_and_is_resumed(sweep):
     runner = sweep.start(workers=2)
-    assert wait_until(lambda: len(sweep.trained) == 2 and len(sweep.processes) == 6)  # runner, server, 2 runs, 2 sleeps
+    assert wait_until(
+        lambda: len(sweep.trained) == 2 and len(sweep.processes) == 7
+    )  # runner, keeper, server, 2 runs, 2 sleeps
     runner.kill()
     finish(runner)
     assert wait_until(lambda: not sweep.processes, 2)

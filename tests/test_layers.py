@@ -33,9 +33,38 @@ LAYERS = (
         "words",
     ),
     # 1  protos and files
-    ("locks", "paths", "scratch", "events", "provenance", "system", "ending", "logger", "run_dir", "start"),
+    (
+        "disk",
+        "locks",
+        "owner",
+        "paths",
+        "scratch",
+        "keeper",
+        "events",
+        "provenance",
+        "system",
+        "ending",
+        "logger",
+        "run_dir",
+        "start",
+    ),
     # 2  orchestration
-    ("executors", "domain", "plan", "sweep_dir", "sweep_events", "runner", "progress", "doctor", "prune", "merge"),
+    (
+        "executors",
+        "domain",
+        "plan",
+        "changes",
+        "sweep_dir",
+        "sweep_events",
+        "resume",
+        "sweep_loop",
+        "stopping",
+        "runner",
+        "progress",
+        "doctor",
+        "prune",
+        "merge",
+    ),
     # 3  leaves, one framework each
     ("keras", "domains", "board", "importance", "export", "report"),
     # 4  the command line
@@ -45,7 +74,7 @@ LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
 HEAVY = ("tensorflow", "torch", "jax", "sklearn", "keras", "optuna", "ray", "pandas", "pyarrow", "openpyxl", "plotly")
 ALLOWED = {
     "keras": {"keras"}, "domains": {"keras", "sklearn"}, "tables": {"pandas", "pyarrow"}, "importance": {"sklearn"},
-    "export": {"pyarrow"}, "report": {"plotly", "keras"},
+    "executors": {"ray"}, "export": {"pyarrow"}, "report": {"plotly", "keras"},
 }  # fmt: skip
 FILES_AND_CLOCKS = ("os", "shutil", "tempfile", "subprocess", "socket", "time", "datetime", "threading")
 

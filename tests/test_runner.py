@@ -48,8 +48,9 @@ def sweep(logdir, train=train, experiment=EXPERIMENT, **options):
 
 
 def tree(root):
-    """Every path below `root`, with what the files hold."""
-    return {path.relative_to(root): path.is_file() and path.read_bytes() for path in sorted(root.rglob("*"))}
+    """Every path below `root`, with what the files hold; but for the owner's locks, which are moved with nobody."""
+    paths = (path for path in sorted(root.rglob("*")) if path not in (root / ".lock", root / ".lock-runs"))
+    return {path.relative_to(root): path.is_file() and path.read_bytes() for path in paths}
 
 
 def test_the_events_of_a_sweep(tmp_path):
@@ -148,6 +149,7 @@ def test_fresh_moves_aside_and_deletes_nothing(tmp_path):
         assert len(train.trained) == 4
         contents.append(tree(logdir))
     assert [tree(logdir.with_name(name)) for name in ("logs.old-1", "logs.old-2", "logs")] == contents
+    assert (logdir / ".lock").exists()
 
 
 def facts(logdir):
@@ -175,18 +177,24 @@ def refused(logdir, error, message, **options):
 
 
 OTHERS = {
-    "seed is 0 there, 1 here": {"seed": 1},
-    "strategy is 'grid' there, 'random' here": {"strategy": "random", "trials": 2},
-    "points is 2 there, 3 here": {"points": 3},
-    "hparam 'rate' is declared otherwise": {"experiment": lab.Experiment([UNITS], EXPERIMENT.metrics, "accuracy")},
-    "its metrics or objective are others": {"experiment": lab.Experiment([UNITS, RATE], EXPERIMENT.metrics, "loss")},
+    "seed: 0 -> 1": {"seed": 1},
+    "strategy: grid -> random": {"strategy": "random", "trials": 2},
+    "points: 2 -> 3": {"points": 3},
+    "hparam rate: removed; seed: 0 -> 2": {
+        "experiment": lab.Experiment([UNITS], EXPERIMENT.metrics, "accuracy"),
+        "seed": 2,
+    },
+    "objective: accuracy -> loss": {"experiment": lab.Experiment([UNITS, RATE], EXPERIMENT.metrics, "loss")},
 }
+ONLY_ADD = ("strategy", "points")
 
 
 @pytest.mark.parametrize("difference", OTHERS)
 def test_another_sweep_is_refused_with_what_differs(tmp_path, difference):
     sweep(tmp_path / "logs", trials=1)
-    message = rf"^.*/logs holds another sweep \({difference}\); choose another --logdir, or --fresh moves it aside$"
+    extend = "--extend adds to it, " if difference.startswith(ONLY_ADD) else ""
+    ways = f"choose another --logdir, {extend}or --fresh moves it aside"
+    message = rf"^.*/logs holds another sweep: {difference}; {ways}$"
     refused(tmp_path / "logs", LogDirError, message, **OTHERS[difference])
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import click
 
 from hparams_lab.domain import Describe, load_domain, name_of_domain
-from hparams_lab.plan import Plan
+from hparams_lab.plan import Plan, check_numbers
 from hparams_lab.strategies import NAMES as STRATEGIES
 
 PlanBy: TypeAlias = Callable[[Describe], Plan]
@@ -53,6 +53,7 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
         **more: Any,
     ) -> Any:
         save_model = more.pop("save_model", False)
+        check_numbers(points, trials)
 
         def plan_by(describe: Describe) -> Plan:
             loaded = load_domain(domain, settings=settings, data=data, save_model=save_model, describe=describe)

@@ -1,0 +1,201 @@
+"""`SweepLoop`: the trials that are not done, each handed to the executor, watched, and read back when it is over."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from hparams_lab import disk
+from hparams_lab.declared import Declared
+from hparams_lab.ending import end_left_run
+from hparams_lab.errors import MissingMetricError, UnsavedError
+from hparams_lab.events.reader import event_files, read_run
+from hparams_lab.executors import Executor, Job
+from hparams_lab.executors.job import Attempt, Ended, missing_metric
+from hparams_lab.logger import Run
+from hparams_lab.paths import LogDirPaths, writing
+from hparams_lab.plan import Plan
+from hparams_lab.results import Outcome, RunResult, TrialResult
+from hparams_lab.resume import Found, clear, wait_until_let_go
+from hparams_lab.stopping import StopRequests
+from hparams_lab.sweep_events import RunEnded, RunReported, RunRetried, RunStarted, SweepEvent, SweepStopping
+from hparams_lab.trial import RunSpec
+from hparams_lab.words import in_units
+
+POLL_SECONDS = 0.1
+LOST_AT_MOST = 3
+"""So often a run is done again that was lost with its server or node."""
+
+STOP_SECONDS = 3.0
+"""What runs that are stopped have to be gone."""
+
+
+@dataclass
+class _UnderWay:
+    """A run that was handed to the executor; `stopped`: the outcome of one that is cancelled, and why."""
+
+    job: Job
+    since: float
+    stopped: tuple[Outcome, str] | None = None
+
+
+@dataclass
+class SweepLoop:
+    """A sweep under way.
+
+    Args:
+      timeout: seconds that a run may take.
+      retries: how often a run that crashed is tried again.
+    """
+
+    plan: Plan
+    paths: LogDirPaths
+    executor: Executor
+    found: Found
+    stop: StopRequests
+    timeout: float | None = None
+    retries: int = 0
+    results: list[TrialResult] = field(default_factory=list)
+    _reports: list[RunReported] = field(default_factory=list)
+    _running: dict[str, _UnderWay] = field(default_factory=dict)
+    _again: deque[RunSpec] = field(default_factory=deque)
+    _crashes: Counter[str] = field(default_factory=Counter)
+    _losses: Counter[str] = field(default_factory=Counter)
+
+    @functools.cached_property
+    def declared(self) -> Declared:
+        """What the runs are read back by."""
+        return Declared.of(self.plan.domain.experiment)
+
+    def has_work(self) -> bool:
+        """Whether any trial is not done."""
+        return any(trial.id not in self.found.done for trial in self.plan.suggestions([]))
+
+    def report(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Keep what a run said until the next event is asked for."""
+        self._reports.append(RunReported(name, step, metrics))
+
+    def run(self) -> Iterator[SweepEvent]:
+        """Fill the slots, wait, tell; when asked to stop only wait for what is running, or stop that too."""
+        left = self._to_do()
+        exhausted = told = False
+        while self._running or not (exhausted or self.stop.asked()):
+            while len(self._running) < self.executor.slots and not self.stop.asked():
+                spec = self._again.popleft() if self._again else next(left, None)
+                exhausted = spec is None
+                if spec is None:
+                    break
+                self._submit(spec)
+                yield RunStarted(spec)
+            if self.stop.at_once:
+                yield SweepStopping(tuple(self._running), self.stop.name, at_once=True)
+                yield from self._stop_all()
+                return
+            if self.stop.asked() and not told:
+                told = True
+                yield SweepStopping(tuple(self._running), self.stop.name)
+            yield from self._wait(POLL_SECONDS)
+            self._stop_what_takes_too_long()
+
+    def _to_do(self) -> Iterator[RunSpec]:
+        for trial in self.plan.suggestions(self.results):
+            done = self.found.done.get(trial.id)
+            if done is None:
+                yield RunSpec.of(trial, self.plan.seed, self.found.name_for(trial))
+            else:
+                self._learn(done)
+
+    def _submit(self, spec: RunSpec) -> None:
+        attempts = clear(self.paths, spec.name, self.declared)
+        job = Job(spec, self.paths.run(spec.name), attempts)
+        self._running[spec.name] = _UnderWay(job, time.monotonic())
+        self.executor.submit(job)
+
+    def _wait(self, seconds: float) -> Iterator[SweepEvent]:
+        """What the runs report and how they end, within so long."""
+        ended = self.executor.wait(seconds)
+        reports, self._reports = self._reports, []
+        yield from reports
+        for one in ended:
+            yield self._finish(one)
+
+    def _stop_what_takes_too_long(self) -> None:
+        if self.timeout is None:
+            return
+        now = time.monotonic()
+        for name, one in self._running.items():
+            if one.stopped is None and now - one.since >= self.timeout:
+                one.stopped = (Outcome.TIMED_OUT, f"it took longer than {in_units(self.timeout)} (--timeout)")
+                self.executor.cancel(name)
+
+    def _stop_all(self) -> Iterator[SweepEvent]:
+        """Stop what is running, and give it an end: it is done again when the sweep goes on."""
+        self._again.clear()
+        for name, one in self._running.items():
+            one.stopped = one.stopped or (Outcome.INTERRUPTED, f"the sweep was stopped by {self.stop.name}")
+            self.executor.cancel(name)
+        end = time.monotonic() + STOP_SECONDS
+        while self._running and time.monotonic() < end:
+            yield from self._wait(POLL_SECONDS)
+        self.executor.stop()
+        for name in list(self._running):
+            yield self._finish(Ended(name))
+
+    def _finish(self, ended: Ended) -> SweepEvent:
+        one = self._running.pop(ended.name)
+        result = read_run(one.job.directory, ended.name, self.declared)
+        if ended.unsaved:
+            raise self._unsaved(one.job, result, ended.unsaved)
+        if result is None or result.ended is None:
+            outcome, reason = one.stopped or (ended.outcome, ended.death or "its process ended without a word")
+            if ended.lost and self._losses[ended.name] < LOST_AT_MOST:
+                outcome = Outcome.INTERRUPTED
+            result = self._ended(one.job, result, outcome, reason)
+        if again := self._lost_or_crashed(one.job, ended.lost and one.stopped is None, result):
+            return again
+        if said := missing_metric(result):
+            raise MissingMetricError(said)
+        self._learn(result)
+        return RunEnded(result)
+
+    def _lost_or_crashed(self, job: Job, lost: bool, result: RunResult) -> RunRetried | None:
+        """The event of a run that is to be done again, if it is."""
+        lost = lost and result.outcome is not Outcome.COMPLETED
+        crashed = result.outcome is Outcome.CRASHED and not lost
+        tried, most = (self._crashes, self.retries) if crashed else (self._losses, LOST_AT_MOST)
+        if not (crashed or lost) or tried[job.name] >= most or self.stop.at_once:
+            return None
+        tried[job.name] += 1
+        self._again.append(job.spec)
+        return RunRetried(job.spec, Attempt(result.outcome, result.reason), len(job.attempts) + 1)
+
+    def _ended(self, job: Job, result: RunResult | None, outcome: Outcome, reason: str) -> RunResult:
+        """What the run's directory says, once it has the end that its process could not give it."""
+        with writing(job.directory):
+            if result is None:  # not even begun
+                for file in event_files(job.directory):
+                    disk.remove(file)
+                trial, experiment = job.spec.trial, self.plan.domain.experiment
+                Run(job.directory, job.name, trial.hparams, trial=trial.id, experiment=experiment).finish(
+                    {}, outcome, reason
+                )
+            else:
+                wait_until_let_go(job.directory)
+                end_left_run(job.directory, outcome, reason)
+        result = read_run(job.directory, job.name, self.declared)
+        assert result is not None
+        return result
+
+    def _unsaved(self, job: Job, result: RunResult | None, why: str) -> UnsavedError:
+        """The error that ends the sweep. A run of which it is not known what the disk holds is no run."""
+        if result is not None and result.ended is not None:
+            for file in event_files(job.directory):
+                disk.remove(file)
+        return UnsavedError(why)
+
+    def _learn(self, result: RunResult) -> None:
+        """Let the strategy see a result."""
+        self.results.append(TrialResult(result.trial_id, result.hparams, (result,)))
