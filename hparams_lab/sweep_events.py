@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from hparams_lab.experiment import Experiment
 from hparams_lab.results import Results, RunResult
 from hparams_lab.trial import RunSpec
+
+if TYPE_CHECKING:
+    from hparams_lab.executors.job import Attempt
+    from hparams_lab.experiment import Experiment
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +49,47 @@ class RunEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class RunRetried:
+    """An attempt of a run crashed or was lost, and the run is done again; the attempts are counted from 1.
+
+    `attempt` is the one that is over, `number` its number. `RunStarted` follows when the next one begins.
+    """
+
+    spec: RunSpec
+    attempt: Attempt
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class SweepNote:
+    """Something worth knowing that no other event tells, in one line. It may come before the sweep starts."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class SweepStopping:
-    """Ctrl-C was pressed: nothing new is begun, and the `running` runs may finish."""
+    """The sweep was told to stop, by the signal of that name: nothing new is begun.
+
+    The `running` runs may finish, unless they are stopped `at_once`.
+    """
 
     running: tuple[str, ...]
+    signal_name: str = "SIGINT"
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SweepEnded:
-    """Nothing is left to do, or the sweep was told to stop."""
+    """Nothing is left to do, or the sweep was told to stop: by the signal of that number, 0 for none."""
 
     results: Results
     seconds: float
     interrupted: bool
+    signal: int = 0
 
 
-SweepEvent: TypeAlias = SweepStarted | RunStarted | RunReported | RunEnded | SweepStopping | SweepEnded
+SweepEvent: TypeAlias = (
+    SweepStarted | RunStarted | RunReported | RunEnded | RunRetried | SweepNote | SweepStopping | SweepEnded
+)
 Observer = Callable[[SweepEvent], None]

@@ -23,6 +23,15 @@ COLOURS = {
 }  # fmt: skip
 """How outcomes stand out on a terminal; all others are red."""
 
+BROKEN = frozenset({Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY})
+"""Outcomes of a run in which something went wrong: counted as failed."""
+
+EPOCHS = ("hpepoch", "hpepochs", "epochs", "num_epochs", "n_epochs", "max_epochs", "epoch")
+"""What the hparam is called that says for how many epochs a run trains."""
+
+BATCH_TAGS = "batch/"
+"""How the tags begin whose steps are batches, not epochs."""
+
 RAMP = "▁▂▃▄▅▆▇█"
 """The heights of a sparkline, the lowest first."""
 
@@ -100,6 +109,24 @@ def in_words(hparams: Mapping[str, Any], experiment: Experiment | None = None) -
 def metrics_in_words(metrics: Mapping[str, float], tags: list[str]) -> str:
     """The metrics of these tags, as far as they are there, as `tag value` pairs."""
     return "  ".join(f"{visible(tag)} {metrics[tag]:.4g}" for tag in tags if tag in metrics)
+
+
+def epochs_of(hparams: Mapping[str, Any]) -> int | None:
+    """For how many epochs a run of these values trains; None when they do not say."""
+    values = (hparams[name] for name in EPOCHS if name in hparams)
+    return next((value for value in values if type(value) is int and value > 0), None)
+
+
+def step_in_words(step: int | None, epochs: int | None) -> str:
+    """How far a run is: `epoch 3/15` where its steps are epochs, else `step 3`; `starting` before the first."""
+    if step is None:
+        return "starting"
+    return f"epoch {step}/{epochs}" if epochs and 0 <= step <= epochs else f"step {step}"
+
+
+def counted(counts: Mapping[Outcome, int]) -> str:
+    """How many there are of each outcome, in words."""
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts.get(outcome))
 
 
 def mean_in_words(mean: float, spread: float | None = None) -> str:

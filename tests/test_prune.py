@@ -86,7 +86,9 @@ def test_what_goes(logdir, criteria, left):
     assert {path: before[path] for path in after} == after
     lost = sum(len(before[path]) for path in before.keys() - after.keys())
     assert sum(removal.size for removal in gone) == lost
-    assert sorted(os.listdir(logdir)) == sorted(["_experiment", "sweep.json", *(f"run-{n:04d}" for n in left)])
+    assert sorted(os.listdir(logdir)) == sorted(
+        [".lock", ".lock-runs", "_experiment", "sweep.json", *(f"run-{n:04d}" for n in left)]
+    )
 
 
 def test_nothing_is_done_without_yes(logdir, lab_command):
@@ -310,7 +312,13 @@ def test_killed_at_any_step(logdir, tmp_path, archived):
         assert all(facts([run]) == facts([whole[run.name]]) for run in there)
         assert len(there) == 5 or not archived
         pruned(copy, failed=True)
-        assert sorted(os.listdir(copy)) == ["_experiment", *(f"run-{n:04d}" for n in (0, 2, 3, 5)), "sweep.json"]
+        assert sorted(os.listdir(copy)) == [
+            ".lock",
+            ".lock-runs",
+            "_experiment",
+            *(f"run-{n:04d}" for n in (0, 2, 3, 5)),
+            "sweep.json",
+        ]
         if done.returncode == 0:
             break
     assert steps > (1 if archived else 4)

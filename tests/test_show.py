@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 import hparams_lab as lab
 from hparams_lab.cli.log_tail import log_tail
 from hparams_lab.cli.main import main
+from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, attempts_markdown
+from hparams_lab.results import Outcome
 
 DOMAIN = """
 import hparams_lab as lab
@@ -116,7 +119,7 @@ def test_all_of_a_trial(show, logs):
         "(1)",
     ] in rows
     assert next(row for row in rows if row[:1] == ["accuracy"])[4] == f"{accuracy:.4g}"
-    assert "  the end of output.log:" in lines
+    assert f"  the end of {logs / trial.name / 'output.log'}:" in lines
     assert "    trained" in lines
     assert any(row[:2] == ["git", "commit"] for row in rows)
 
@@ -128,7 +131,7 @@ def test_a_failure(show, logs):
     assert r"  ValueError: broken\x1b[2J" in lines
     assert "    Traceback (most recent call last):" in lines
     assert sum("Traceback" in line for line in lines) == 1  # the log's copy of it is left out
-    assert lines[lines.index("  the end of output.log:") + 1] == "    trained"
+    assert lines[lines.index(f"  the end of {logs / run.name / 'output.log'}:") + 1] == "    trained"
     assert all(line.isprintable() for line in lines)
     (one,) = found(show, logs, run.name)["runs"]
     assert one["traceback"].endswith("ValueError: broken\x1b[2J")
@@ -222,3 +225,98 @@ def test_the_end_of_a_log(tmp_path):
     log.unlink()
     os.mkfifo(log)
     assert log_tail(tmp_path, 3) == []
+
+
+# --- what did not work, and what goes on ----------------------------------------------------------------------------
+
+BROKEN = {
+    "failed": "raise ValueError('broken')",
+    "crashed": "os.kill(os.getpid(), signal.SIGSEGV)",
+    "out of memory": "raise MemoryError('no room')",
+    "timed out": "time.sleep(600)",
+}
+FAULTS = """
+import os, signal, time
+import hparams_lab as lab
+EXPERIMENT = lab.Experiment([lab.HParam("fault", lab.Discrete(BROKEN))], [lab.Metric("loss")])
+def train(run):
+    run.log({"loss": 1.0}, step=1)
+    run.flush()
+    print("about to break", flush=True)
+    FAULTS
+"""
+
+
+@pytest.fixture(scope="module")
+def broken_logs(tmp_path_factory):
+    """A sweep whose four runs end in the four ways of a run that did not work, the crashed one tried twice."""
+    home = tmp_path_factory.mktemp("broken")
+    faults = "".join(f"\n    if run.hparams['fault'] == {name!r}: {what}" for name, what in BROKEN.items())
+    (home / "faults.py").write_text(FAULTS.replace("BROKEN", repr([*BROKEN])).replace("    FAULTS", faults))
+    lab.run_sweep(
+        str(home / "faults.py"), logdir=home / "logs", workers=4, timeout=3, retries=1, observe=lambda event: None
+    )
+    return home / "logs"
+
+
+def of(show, logs, fault):
+    name = next(run.name for run in lab.read(logs).runs if run.hparams["fault"] == fault)
+    return show(logs, name), found(show, logs, name)["runs"][0]
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_each_way_of_not_working(show, broken_logs, fault):
+    lines, one = of(show, broken_logs, fault)
+    assert lines[0].split("  ")[1:3] == [fault, "not ranked"]
+    assert (one["outcome"], one["now"]) == (fault, None)
+    assert one["reason"]
+    assert f"  {one['reason']}" in lines
+    assert one["log_file"] == str(broken_logs / one["run"] / "output.log")
+    assert f"  the end of {one['log_file']}:" in lines
+    assert any("about to break" in line for line in lines)
+
+
+def test_the_attempts_before(show, broken_logs):
+    lines, one = of(show, broken_logs, "crashed")
+    (attempt,) = one["attempts"]
+    assert (attempt["attempt"], attempt["outcome"]) == (1, "crashed")
+    assert "SIGSEGV" in attempt["reason"]
+    log = broken_logs / one["run"] / attempt["log"]
+    assert "about to break" in log.read_text()
+    head, row = lines[lines.index("  earlier attempts:") + 1 :][:2]
+    assert head.split() == ["attempt", "outcome", "reason", "log"]
+    assert row.split("  ")[-3:-1] == ["crashed", attempt["reason"]]
+    assert row.endswith(attempt["log"])
+    assert not any("run/attempts" in line for line in lines)
+    assert of(show, broken_logs, "failed")[1]["attempts"] == []
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_attempts_fit_the_terminal_and_steer_nothing(show, tmp_path, width, monkeypatch):
+    tried = [Attempt(Outcome.CRASHED, f"a | b\n\x1b[2J{'x' * 300}", "output-1.log"), Attempt(Outcome.TIMED_OUT, "late")]
+    with lab.start_run(tmp_path, hparams={"x": 1}, provenance=False) as run:
+        run.text(ATTEMPTS_TAG, attempts_markdown(tried), step=0)
+        run.log({"loss": 1.0}, step=1)
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = show(tmp_path, "best")
+    table = lines[lines.index("  earlier attempts:") + 1 :][:3]
+    assert [row.split()[:2] for row in table] == [["attempt", "outcome"], ["1", "crashed"], ["2", "timed"]]
+    assert all(line.isprintable() and len(line) <= width for line in table)
+    assert not any("run/attempts" in line for line in lines)
+    one, two = found(show, tmp_path, "best")["runs"][0]["attempts"]
+    assert one["reason"].startswith("a | b")
+    assert (two["outcome"], two["log"]) == ("timed out", None)
+
+
+def test_a_run_that_goes_on(show, tmp_path):
+    run = lab.start_run(tmp_path, hparams={"x": 1, "epochs": 15}, name="mine", provenance=False)
+    run.log({"loss": 1.0}, step=3)
+    run.flush()
+    lines = show(tmp_path, "mine")
+    facts = next(line for line in lines if line.startswith("  running"))
+    assert re.fullmatch(
+        rf"  running  epoch 3/15  \d+\.\d s so far  since \d{{4}}-\d\d-\d\d [\d:]+  {tmp_path}/mine", facts
+    )
+    one = found(show, tmp_path, "mine")["runs"][0]
+    assert (one["outcome"], one["ended"], one["now"]["step"], one["now"]["epochs"]) == ("running", None, 3, 15)
+    run.finish()

@@ -1,15 +1,9 @@
-"""`hparams-lab top`: the order, the columns, what is refused, the terminal's width, watching, and its speed."""
+"""`hparams-lab top`: the order, the columns, what is refused, the terminal's width, and its speed."""
 
-import contextlib
 import json
-import os
-import pty
 import re
-import signal
 import subprocess
 import sys
-import threading
-import time
 
 import pytest
 
@@ -125,8 +119,11 @@ def test_columns(top):
 
 
 def test_json(top):
-    rows = strict(top("--json", "--by", "best"))
+    *rows, state = strict(top("--json", "--by", "best"))
     assert len(rows) == 6
+    assert state["sweep"]["best"] == {
+        "run": "run-0004", "metric": "accuracy", "value": pytest.approx(0.999), "hparams": rows[0]["hparams"],
+    }  # fmt: skip
     best = rows[0]
     assert (best["rank"], best["outcome"], best["hparams"]) == (
         1,
@@ -138,7 +135,8 @@ def test_json(top):
     }  # fmt: skip
     assert (best["runs"][0]["run"], best["sweep"]) == ("run-0004", "")
     assert (rows[5]["rank"], rows[5]["objective"]["mean"]) == (None, pytest.approx(0.4995))
-    assert len(top("--json", "--n", "2")) == 2
+    assert len(top("--json", "--n", "2")) == 2  # without the sweep, where only some of the trials are asked for
+    assert len(top("--json", "--where", "lr > 0")) == 6
 
 
 @pytest.mark.parametrize(
@@ -297,75 +295,3 @@ def test_it_imports_little(logs):
     )
     ran = subprocess.run([sys.executable, "-c", script, logs], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-1] == ""
-
-
-@contextlib.contextmanager
-def spawned(logdir, **options):
-    """`top --watch` in a process of its own, which ends with the block."""
-    command = [sys.executable, "-m", "hparams_lab", "top", str(logdir), "--watch"]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TERM": "xterm"}
-    with subprocess.Popen(command, env=environment, **options) as watching:
-        try:
-            yield watching
-        finally:
-            watching.kill()
-
-
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def test_watching_into_a_pipe_prints_a_table_for_each_change(tmp_path):
-    with lab.start_run(tmp_path, hparams={"x": 1}, name="one", provenance=False) as run:
-        run.log({"loss": 1.0}, step=1)
-    said = []
-    with spawned(tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
-        reading = threading.Thread(target=lambda: said.extend(watching.stdout))
-        reading.start()
-        until(lambda: "1 trial: 1 completed; ranked by loss, least first\n" in said)
-        with lab.start_run(tmp_path, hparams={"x": 2}, name="two", provenance=False) as run:
-            run.log({"loss": 0.5}, step=1)
-            run.flush()
-            until(lambda: "1 of 2 runs done (1 completed), 1 running\n" in said)
-        until(lambda: "2 trials: 2 completed; ranked by loss, least first\n" in said)
-        watching.send_signal(signal.SIGINT)
-        assert (watching.wait(20), watching.stderr.read()) == (0, "")
-        reading.join()
-    tables = "".join(said).split("\n\n")
-    assert len(tables) == 3
-    assert cells(tables[2].splitlines())[2][:4] == ["1", "two", "2", "0.5"]
-
-
-def test_watching_on_a_terminal(tmp_path):
-    """In a real terminal: the other screen while it goes on, the last table on the first one, and exit code 0."""
-    ours, theirs = pty.openpty()
-    said = bytearray()
-    with lab.start_run(tmp_path, hparams={"x": 1}, name="one", provenance=False) as run:
-        run.log({"loss": 1.0}, step=7)
-        run.flush()
-        with spawned(tmp_path, stdout=theirs, stderr=theirs, stdin=theirs, start_new_session=True) as watching:
-            os.close(theirs)
-            reading = threading.Thread(target=collect, args=(ours, said))
-            reading.start()
-            until(lambda: b"step 7" in said)
-            run.log({"loss": 1.0}, step=8)
-            run.flush()
-            until(lambda: b"step 8" in said)
-            watching.send_signal(signal.SIGINT)
-            assert watching.wait(20) == 0
-            reading.join()
-    on_the_other_screen, _, after = said.decode().partition("\x1b[?1049l")
-    assert "0 of 1 runs done, 1 running" in on_the_other_screen
-    assert on_the_other_screen.startswith("\x1b[?1049h")
-    assert "1 trial: 1 running" in after
-    assert "Traceback" not in after
-
-
-def collect(descriptor, said):
-    """Append what comes until the other side is closed."""
-    with contextlib.suppress(OSError):  # which is how Linux says so
-        while more := os.read(descriptor, 4096):
-            said += more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +13,10 @@ import click
 
 from hparams_lab.cli.ranking import FIELDS, Name, Names, Ranking, comma_separated
 from hparams_lab.cli.table import UNLIMITED, Cell, Column, fitted, outcome_cell
-from hparams_lab.results import Outcome, Results, TrialResult
+from hparams_lab.results import Results, TrialResult
 from hparams_lab.values import Value, format_value
 from hparams_lab.where import MISSING, Condition
-from hparams_lab.words import mean_in_words, run_as_json, time_taken, visible
+from hparams_lab.words import counted, mean_in_words, run_as_json, time_taken, visible
 
 LOGGED_SHOWN = 4
 """So many metrics are shown where none is declared."""
@@ -42,7 +43,7 @@ class Leaderboard:
     """The trials asked for, in their order. Raises UsageError for a name that nothing has."""
 
     def __init__(self, ranking: Ranking, asked: Asked, logdir: Path) -> None:
-        self._ranking = ranking
+        self.ranking = ranking
         self._logdir = logdir
         self._names = Names(ranking.results)
         self._asked = [self._names.find(name, "--columns") for name in self._columns_of(asked)]
@@ -55,7 +56,7 @@ class Leaderboard:
 
     def _is_wanted(self, trial: TrialResult, where: Condition) -> bool:
         found = {one.name: self._names.find(one.name, "--where") for one in where.comparisons()}
-        return where.holds(lambda name: found[name].of(trial, self._ranking))
+        return where.holds(lambda name: found[name].of(trial, self.ranking))
 
     def as_json(self) -> Iterator[dict[str, Any]]:
         """Each trial as plain JSON, the best first."""
@@ -63,7 +64,7 @@ class Leaderboard:
             yield self._row_as_json(row)
 
     def _row_as_json(self, row: Row) -> dict[str, Any]:
-        trial, ranking = row.trial, self._ranking
+        trial, ranking = row.trial, self.ranking
         judged = (
             {
                 "metric": ranking.tag,
@@ -90,7 +91,7 @@ class Leaderboard:
     @property
     def results(self) -> Results:
         """Everything that the directory holds."""
-        return self._ranking.results
+        return self.ranking.results
 
     def lines(self, width: int, height: int = UNLIMITED) -> list[str]:
         """What is the same for all trials, the table, and what is to be said of it, in at most so many lines."""
@@ -107,14 +108,14 @@ class Leaderboard:
 
     def _varying(self) -> tuple[list[str], Mapping[str, Value]]:
         runs = tuple(run for row in self._matching for run in row.trial.runs)
-        return replace(self._ranking.results, runs=runs).varying()
+        return replace(self.ranking.results, runs=runs).varying()
 
     def _above(self, same: Mapping[str, Value]) -> Iterator[str]:
         if same and not self._asked:
             pairs = "  ".join(visible(f"{name}={format_value(value)}") for name, value in same.items())
             yield click.style("the same for all: ", dim=True) + pairs
-        if self._ranking.by.rule != "last":
-            yield click.style(f"metrics are the {self._ranking.by} of each run", dim=True)
+        if self.ranking.by.rule != "last":
+            yield click.style(f"metrics are the {self.ranking.by} of each run", dim=True)
 
     def _columns(self, varying: list[str], rows: Sequence[Row]) -> list[Column]:
         """Rank, trial, what varies, the metric that ranks, the others, time, and the outcome where it varies."""
@@ -146,16 +147,16 @@ class Leaderboard:
 
     def _metrics(self) -> list[str]:
         """The metrics shown unasked: the one that ranks, and those declared, or some that were logged."""
-        results, tag = self._ranking.results, self._ranking.tag
+        results, tag = self.ranking.results, self.ranking.tag
         declared = [tag for one in (results.declared, *results.sweeps.values()) if one for tag in one.metrics]
         return [*dict.fromkeys([*([] if tag is None else [tag]), *(declared or sorted(results.tags)[:LOGGED_SHOWN])])]
 
     def _column(self, asked: Name, expendable: int, trials: Sequence[TrialResult]) -> Column:
         if asked.kind == "metric":
-            head = self._ranking.results.title(asked.name)
+            head = self.ranking.results.title(asked.name)
             return Column(head, [self._number(trial, asked.name) for trial in trials], expendable, right=True)
         if asked.kind == "hparam":
-            values = [asked.of(trial, self._ranking) for trial in trials]
+            values = [asked.of(trial, self.ranking) for trial in trials]
             return Column(asked.name, ["-" if v is MISSING else format_value(v) for v in values], expendable)
         if asked.name == "outcome":
             return Column("outcome", [outcome_cell(trial.outcome) for trial in trials], expendable)
@@ -164,34 +165,29 @@ class Leaderboard:
         return Column(asked.name, [str(FIELDS[asked.name](trial)) for trial in trials], expendable)
 
     def _number(self, trial: TrialResult, tag: str) -> Cell:
-        mean = self._ranking.mean(trial, tag)
+        mean = self.ranking.mean(trial, tag)
         if mean is None:
             return Cell("-")
-        spread = self._ranking.spread(trial, tag)
-        return Cell(mean_in_words(mean, spread), bold=tag == self._ranking.tag)
+        spread = self.ranking.spread(trial, tag)
+        return Cell(mean_in_words(mean, spread), bold=tag == self.ranking.tag)
 
     def _below(self, hidden: Sequence[str], shown: int) -> Iterator[str]:
-        trials, matching = self._ranking.trials, self._matching
+        trials, matching = self.ranking.trials, self._matching
         among = f"{len(matching)} of {len(trials)}" if len(matching) < len(trials) else str(len(trials))
         more = f"; {shown} shown, --n {len(matching)} for all" if len(matching) > shown else ""
-        counts = counted([row.trial.outcome for row in matching])
+        counts = counted(Counter(row.trial.outcome for row in matching))
         said = f"{among} trial{'s' * (len(trials) != 1)}{': ' * bool(counts)}{counts}{more}{self._rule()}"
         yield click.style(said, dim=True)
         if hidden:
             yield click.style(f"no room for {', '.join(hidden)}: widen the terminal, or --columns, --json", dim=True)
-        yield from damage(self._ranking.results, self._logdir)
+        yield from damage(self.ranking.results, self._logdir)
 
     def _rule(self) -> str:
         """What ranks the trials, where nobody declared it."""
-        results, tag = self._ranking.results, self._ranking.tag
+        results, tag = self.ranking.results, self.ranking.tag
         if tag is None or (results.declared and results.declared.objective):
             return ""
-        return f"; ranked by {visible(results.title(tag))}, {'most' if self._ranking.goal == 'max' else 'least'} first"
-
-
-def counted(outcomes: Sequence[Outcome]) -> str:
-    """How many there are of each outcome, in words."""
-    return ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in Outcome if outcome in outcomes)
+        return f"; ranked by {visible(results.title(tag))}, {'most' if self.ranking.goal == 'max' else 'least'} first"
 
 
 def damage(results: Results, logdir: Path) -> Iterator[str]:

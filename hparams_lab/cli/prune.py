@@ -20,7 +20,9 @@ SHOWN = 50
 
 @click.command(short_help="Delete or archive failed runs, or all but the best.")
 @click.argument("logdir", type=click.Path(path_type=Path))
-@click.option("--failed", is_flag=True, help="The runs that failed, crashed or were interrupted.")
+@click.option(
+    "--failed", is_flag=True, help="The runs that failed, crashed, timed out, ran out of memory or were interrupted."
+)
 @click.option("--diverged", is_flag=True, help="The runs whose objective is NaN or infinite.")
 @click.option("--keep-best", type=click.IntRange(min=1), metavar="N", help="All runs but those of the best N trials.")
 @ranking_options

@@ -15,15 +15,18 @@ from hparams_lab.cli.again import Again, again, provenance_of
 from hparams_lab.cli.leaderboard import damage
 from hparams_lab.cli.log_tail import log_tail
 from hparams_lab.cli.ranking import Ranking, Rule, find_run, find_trial, ranking_options
+from hparams_lab.cli.standing import going
 from hparams_lab.cli.table import GAP, Cell, Column, cut, echo, fitted, outcome_cell, ramp, terminal_width, width_of
 from hparams_lab.curve import Scalars
 from hparams_lab.events.logdir import read
 from hparams_lab.events.reader import OUTCOME_TAG
+from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, attempts_in
 from hparams_lab.paths import OUTPUT_LOG
+from hparams_lab.progress.standing import Going
 from hparams_lab.provenance import PROVENANCE_TAG
-from hparams_lab.results import RunResult, TrialResult
+from hparams_lab.results import Outcome, RunResult, TrialResult
 from hparams_lab.values import Value
-from hparams_lab.words import dump, mean_in_words, run_as_json, sparkline, time_taken, visible
+from hparams_lab.words import COLOURS, dump, mean_in_words, run_as_json, sparkline, step_in_words, time_taken, visible
 
 LOG_LINES = 10
 TRACEBACK_LINES = 40
@@ -52,7 +55,7 @@ def command(logdir: Path, name: str, rule: Rule, as_json: bool) -> None:
     named = find_run(trial, name, logdir)
     whole = with_curves(logdir, trial)
     rank = ranking.rank(ranking.trials.index(trial))
-    shown = Shown(ranking, whole, rank, named, logdir, again(logdir, trial, ranking.results))
+    shown = Shown(ranking, whole, rank, named, logdir, again(logdir, trial, ranking.results), time.time())
     for line in [dump(shown.as_json())] if as_json else shown.lines(terminal_width()):
         echo(line)
 
@@ -67,6 +70,7 @@ class Shown:
     named: RunResult | None
     logdir: Path
     again: Again
+    now: float
 
     def as_json(self) -> dict[str, Any]:
         """Everything as plain JSON."""
@@ -79,9 +83,31 @@ class Shown:
             "metrics": self.trial.metrics,
             "spread": {tag: self.trial.spread(tag) for tag in self.trial.metrics},
             "seconds": self.trial.seconds,
-            "runs": [_run_as_json(run) for run in self.trial.runs],
+            "runs": [self._run_as_json(run) for run in self.trial.runs],
             "again": {"command": self.again.command, "note": self.again.note},
         }
+
+    def _run_as_json(self, run: RunResult) -> dict[str, Any]:
+        log = run.dir / OUTPUT_LOG
+        return {
+            **run_as_json(run),
+            "dir": str(run.dir),
+            "started": run.started,
+            "ended": run.ended,
+            "now": self._going(run).as_json() if run.outcome is Outcome.RUNNING else None,
+            "attempts": [
+                {"attempt": number, "outcome": str(one.outcome), "reason": one.reason, "log": one.log or None}
+                for number, one in enumerate(attempts_of(run), 1)
+            ],
+            "curves": {tag: Curve.of(points).as_json() for tag, points in run.columns.items() if len(points.steps)},
+            "traceback": traceback_of(run) or None,
+            "log": log_tail(run.dir, LOG_LINES),
+            "log_file": str(log) if log.is_file() else None,
+            "provenance": provenance_of(run),
+        }
+
+    def _going(self, run: RunResult) -> Going:
+        return going(run, self.ranking.results, self.now, self.ranking.tag)
 
     def lines(self, width: int) -> Iterator[str]:
         """Everything in lines for a person."""
@@ -112,19 +138,25 @@ class Shown:
 
     def _run_lines(self, run: RunResult, width: int) -> Iterator[str]:
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.started))
-        facts = f"{outcome_cell(run.outcome)}  {time_taken(run.seconds)}  since {started}  {visible(run.dir)}"
+        facts = f"{outcome_cell(run.outcome)}  {self._taken(run)}  since {started}  {visible(run.dir)}"
         yield from _titled(visible(run.name), [facts])
         yield from (f"  {line}" for line in self._curves(run, width - 2))
         if run.reason:
-            yield from ["", f"  {click.style(visible(run.reason), fg='red')}"]
+            yield from ["", f"  {click.style(visible(run.reason), fg=COLOURS.get(run.outcome, 'red'))}"]
+        yield from _attempts(run, width)
         trace = traceback_of(run)
         yield from _long(trace.splitlines(), TRACEBACK_LINES)
-        tail = log_tail(run.dir, LOG_LINES, without=trace)
-        if tail:
-            yield from ["", click.style(f"  the end of {OUTPUT_LOG}:", dim=True), *(f"    {line}" for line in tail)]
+        yield from _end_of_log(run, trace)
         for tag, text in run.texts.items():
-            if tag not in (OUTCOME_TAG, PROVENANCE_TAG):
+            if tag not in (OUTCOME_TAG, PROVENANCE_TAG, ATTEMPTS_TAG):
                 yield f"  {click.style(visible(tag), dim=True)}  {visible(cut(text, 200))}"
+
+    def _taken(self, run: RunResult) -> str:
+        """How long it took; of a run that goes on, how far it is too."""
+        if run.outcome is not Outcome.RUNNING:
+            return time_taken(run.seconds)
+        so_far = self._going(run)
+        return f"{step_in_words(so_far.step, so_far.epochs)}  {time_taken(so_far.seconds)} so far"
 
     def _curves(self, run: RunResult, width: int) -> tuple[str, ...]:
         tags = sorted(run.columns, key=lambda tag: tag != self.ranking.tag)
@@ -177,17 +209,9 @@ class Curve:
         return {"points": self.points, "first": self.first, "last": self.last, **ends}
 
 
-def _run_as_json(run: RunResult) -> dict[str, Any]:
-    return {
-        **run_as_json(run),
-        "dir": str(run.dir),
-        "started": run.started,
-        "ended": run.ended,
-        "curves": {tag: Curve.of(points).as_json() for tag, points in run.columns.items() if len(points.steps)},
-        "traceback": traceback_of(run) or None,
-        "log": log_tail(run.dir, LOG_LINES),
-        "provenance": provenance_of(run),
-    }
+def attempts_of(run: RunResult) -> tuple[Attempt, ...]:
+    """The tries of a run before the one that it tells of, the first first."""
+    return attempts_in(run.texts.get(ATTEMPTS_TAG, ""))
 
 
 def traceback_of(run: RunResult) -> str:
@@ -204,6 +228,30 @@ def with_curves(logdir: Path, trial: TrialResult) -> TrialResult:
             found = next((one for one in read(logdir).runs if one.name == run.name), run)
         runs.append(replace(run, columns=found.columns))
     return replace(trial, runs=tuple(runs))
+
+
+def _end_of_log(run: RunResult, trace: str) -> Iterator[str]:
+    """What it printed last, and where the rest is; a run that printed nothing says so where it did not complete."""
+    log, tail = run.dir / OUTPUT_LOG, log_tail(run.dir, LOG_LINES, without=trace)
+    if tail:
+        yield from ["", click.style(f"  the end of {visible(log)}:", dim=True), *(f"    {line}" for line in tail)]
+    elif log.is_file() and run.outcome is not Outcome.COMPLETED:
+        yield from ["", click.style(f"  nothing is in {visible(log)}", dim=True)]
+
+
+def _attempts(run: RunResult, width: int) -> Iterator[str]:
+    """The attempts before this one, in a table."""
+    found = attempts_of(run)
+    if found:
+        logs = [visible(run.dir / one.log) if one.log else "-" for one in found]
+        columns = [
+            Column("attempt", [str(number) for number in range(1, len(found) + 1)], right=True),
+            Column("outcome", [outcome_cell(one.outcome) for one in found]),
+            Column("reason", [one.reason for one in found], expendable=1),
+            Column("log", logs, expendable=2),
+        ]
+        table, _ = fitted(columns, width - 2)
+        yield from ["", click.style("  earlier attempts:", dim=True), *(f"  {line}" for line in table.lines)]
 
 
 def _titled(title: str, lines: Iterable[str]) -> Iterator[str]:

@@ -19,16 +19,17 @@ from hparams_lab.locks import is_held
 from hparams_lab.paths import MODEL, OUTPUT_LOG
 from hparams_lab.results import Outcome, Results, RunResult, is_ranked
 from hparams_lab.scalar import Goal
+from hparams_lab.words import BROKEN
 
 PRUNED = ".pruned-"
 """How the names begin that directories have while they are deleted."""
 
-FAILED = frozenset({Outcome.FAILED, Outcome.CRASHED, Outcome.INTERRUPTED})
+FAILED = BROKEN | {Outcome.INTERRUPTED}
 
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """Which runs are to go: the failed, crashed and interrupted ones, the diverged, and all but the best N trials.
+    """Which runs are to go: those that went wrong or were interrupted, the diverged, and all but the best N trials.
 
     `metric`, `goal` and `by` say which are best, as for `Results.top`.
     """
@@ -181,10 +182,15 @@ def _removal(each: Owned, below: Counter[str], why: str) -> Removal:
         if folder.name and below[folder.name] == own[folder.name]:
             trees.append(path)
         else:
-            names = [*folder.files, *((OUTPUT_LOG, MODEL) if folder.name else ())]
+            names = [*folder.files, *((OUTPUT_LOG, MODEL, *_earlier_logs(path)) if folder.name else ())]
             files += [path / name for name in names if (path / name).is_file()]
     size = sum(map(_size, files)) + sum(_size(file) for tree in trees for file in _files_below(tree))
     return Removal(each.run, why, tuple(trees), tuple(files), size)
+
+
+def _earlier_logs(run: Path) -> list[str]:
+    """What the earlier attempts of a run printed: output-1.log, ..."""
+    return [name for name in os.listdir(run) if re.fullmatch(r"output-\d+\.log", name)]
 
 
 def _below(runs: Iterable[Owned]) -> Counter[str]:

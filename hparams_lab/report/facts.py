@@ -15,14 +15,14 @@ from hparams_lab.report.study import Point, Study, listed, said_with
 from hparams_lab.report.text import as_html
 from hparams_lab.results import Outcome, RunResult
 from hparams_lab.values import Value, format_value
-from hparams_lab.words import in_units
+from hparams_lab.words import BROKEN, in_units
 
 if TYPE_CHECKING:
     from hparams_lab.importance import Importances
 
 CLEAR = 2.0
 """A gap of so many standard errors is told from chance; what is less is called too close."""
-FAILURES = (Outcome.FAILED, Outcome.CRASHED, Outcome.DIVERGED, Outcome.INTERRUPTED)
+FAILURES = BROKEN | {Outcome.DIVERGED, Outcome.INTERRUPTED}
 
 
 def number(value: float) -> str:

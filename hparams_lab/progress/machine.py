@@ -1,0 +1,62 @@
+"""The events of a sweep as JSON lines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import IO, Any
+
+from hparams_lab.sweep_events import (
+    RunEnded,
+    RunReported,
+    RunRetried,
+    RunStarted,
+    SweepEnded,
+    SweepEvent,
+    SweepNote,
+    SweepStarted,
+    SweepStopping,
+)
+from hparams_lab.words import dump, run_as_json
+
+
+def print_json(event: SweepEvent, file: IO[str]) -> None:
+    """Print an event as a line."""
+    print(dump(event_as_json(event)), file=file, flush=True)
+
+
+def event_as_json(event: SweepEvent) -> dict[str, Any]:
+    """An event as plain JSON."""
+    if isinstance(event, SweepStarted):
+        return {"event": "sweep_started", "logdir": str(event.logdir), "runs": event.total, "done": len(event.done)}
+    if isinstance(event, RunStarted):
+        return {"event": "run_started", "run": event.spec.name, "hparams": dict(event.spec.trial.hparams)}
+    if isinstance(event, RunReported):
+        return {"event": "run_reported", "run": event.name, "step": event.step, "metrics": dict(event.metrics)}
+    if isinstance(event, RunRetried):
+        return _retried(event)
+    if isinstance(event, RunEnded):
+        return {"event": "run_ended", **run_as_json(event.result)}
+    if isinstance(event, SweepNote):
+        return {"event": "note", "text": event.text}
+    if isinstance(event, SweepStopping):
+        running = list(event.running)
+        return {"event": "sweep_stopping", "running": running, "signal": event.signal_name, "at_once": event.at_once}
+    return _ended(event)
+
+
+def _retried(event: RunRetried) -> dict[str, Any]:
+    attempt = event.attempt
+    told = {"outcome": str(attempt.outcome), "reason": attempt.reason, "log": attempt.log or None}
+    return {"event": "run_retried", "run": event.spec.name, "attempt": event.number, **told}
+
+
+def _ended(event: SweepEnded) -> dict[str, Any]:
+    best = event.results.best()
+    return {
+        "event": "sweep_ended",
+        "seconds": round(event.seconds, 3),
+        "interrupted": event.interrupted,
+        "signal": event.signal,
+        "outcomes": dict(Counter(str(run.outcome) for run in event.results.runs)),
+        "best": {"run": best.name, "hparams": dict(best.hparams), "metrics": best.metrics} if best else None,
+    }

@@ -1,0 +1,84 @@
+"""Every outcome of a run, and what each place makes of it that tells runs apart by how they ended."""
+
+import pytest
+
+import hparams_lab as lab
+from hparams_lab.cli.table import outcome_cell
+from hparams_lab.ending import ending, outcome_named
+from hparams_lab.events import summaries
+from hparams_lab.prune import Criteria, plan_prune
+from hparams_lab.report.facts import failures
+from hparams_lab.report.study import Study
+from hparams_lab.results import Outcome
+from hparams_lab.words import BROKEN, COLOURS
+
+OVER = [outcome for outcome in Outcome if outcome not in (Outcome.RUNNING, Outcome.UNKNOWN)]
+RED = {Outcome.FAILED, Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY}
+
+
+@pytest.fixture
+def logs(tmp_path):
+    """A directory with two runs of each outcome, which all have a reason but the completed ones."""
+    for number, outcome in enumerate(2 * OVER):
+        run = lab.start_run(tmp_path, hparams={"x": number}, name=f"run-{number:04d}", provenance=False)
+        run.log({"loss": float(number)}, step=1)
+        run.finish(outcome=outcome, reason="" if outcome is Outcome.COMPLETED else f"for {number} reasons")
+    return tmp_path
+
+
+def test_outcomes_are_read_back_as_they_were_given(logs):
+    runs = lab.read(logs).runs
+    assert [run.outcome for run in runs] == 2 * OVER
+    assert [run.reason for run in runs[1:3]] == ["for 1 reasons", "for 2 reasons"]
+
+
+@pytest.mark.parametrize("outcome", OVER)
+def test_tensorboard_calls_it_a_success_only_where_it_is_one(outcome):
+    expected = {Outcome.COMPLETED: summaries.SUCCESS, Outcome.PRUNED: summaries.SUCCESS}
+    expected[Outcome.INTERRUPTED] = summaries.UNKNOWN
+    status = expected.get(outcome, summaries.FAILURE)
+    *_, end = ending(outcome, "why", "", 100.0)
+    assert end == summaries.session_end(status, 100.0)
+
+
+def test_what_went_wrong_is_red(logs):
+    assert RED == BROKEN == {outcome for outcome in Outcome if outcome not in COLOURS}
+    assert {outcome for outcome in Outcome if outcome_cell(outcome).colour == "red"} == RED
+
+
+def test_outcomes_are_named_as_they_are_shown():
+    assert [outcome_named(str(outcome)) for outcome in Outcome] == [*Outcome]
+    assert (outcome_named("timed out"), outcome_named("out of memory")) == (Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY)
+
+
+def test_the_report_tells_all_that_did_not_work_by_its_cause(logs):
+    found = failures(Study.of(lab.read(logs), "logs"))
+    assert {one.outcome for one in found} == RED | {Outcome.DIVERGED, Outcome.INTERRUPTED}
+    assert {(one.cause, len(one.runs)) for one in found} == {("for N reasons", 2)}
+
+
+def test_failed_ones_are_pruned_together(logs):
+    plan = plan_prune(logs, lab.read(logs), Criteria(failed=True))
+    assert {removal.run.outcome for removal in plan.removals} == RED
+    assert {run.outcome for run, _ in plan.spared} == {Outcome.INTERRUPTED}  # this process may go on with them
+
+
+@pytest.mark.parametrize("outcome", OVER)
+def test_each_is_found_by_its_name(lines_of, logs, outcome):
+    for condition in (f"outcome = '{outcome}'", f'outcome in ("{outcome}")'):
+        assert len(lines_of("top", logs, "--json", "--where", condition)) == 2
+
+
+def test_what_earlier_attempts_printed_goes_with_a_run_in_whose_directory_another_is(tmp_path):
+    for name, loss in [("outer", 2.0), ("inner", 1.0)]:
+        with lab.start_run(tmp_path, hparams={"x": loss}, name=name, provenance=False) as run:
+            run.log({"loss": loss}, step=1)
+    outer = tmp_path / "outer"
+    (tmp_path / "inner").rename(outer / "inner")
+    for name in ("output.log", "output-1.log", "output-12.log", "output-x.log"):
+        (outer / name).write_text("")
+    (removal,) = plan_prune(tmp_path, lab.read(tmp_path), Criteria(keep_best=1)).removals
+    assert (removal.run.name, removal.trees) == ("outer", ())
+    assert {file.name for file in removal.files if file.suffix == ".log"} == {
+        "output.log", "output-1.log", "output-12.log",
+    }  # fmt: skip
