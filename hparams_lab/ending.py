@@ -66,12 +66,15 @@ def ending(outcome: Outcome, reason: str, details: str, now: float) -> list[Any]
     return [summaries.text(OUTCOME_TAG, f"{outcome}: {reason}{fenced}"), end]
 
 
-def end_left_run(run: Path, outcome: Outcome, reason: str, details: str = "") -> None:
-    """Give an end to a run whose process is gone, unless it has one. Raises LogDirError, nothing written."""
+def end_left_run(run: Path, outcome: Outcome, reason: str, now: float | None = None) -> None:
+    """Give an end to a run whose process is gone, unless it has one. `now` is seconds since 1970.
+
+    Raises LogDirError, and EventFileError for a file that is broken in the middle; nothing is written then.
+    """
     writer = EventFileWriter.append(event_files(run)[-1])
     try:
-        now = time.time()
-        records = [summary_event(summary, 0, now) for summary in ending(outcome, reason, details, now)]
+        now = time.time() if now is None else now
+        records = [summary_event(summary, 0, now) for summary in ending(outcome, reason, "", now)]
         writer.close(last=b"" if writer.has_end else b"".join(records))
     except OSError as error:
         raise disk.refusal(run, error) from None

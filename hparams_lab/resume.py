@@ -6,6 +6,7 @@ state, its torn tail cut, and is run again when its turn comes. Attempts never s
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 from hparams_lab import disk
 from hparams_lab.declared import Declared
 from hparams_lab.ending import end_left_run
-from hparams_lab.errors import LogDirError
+from hparams_lab.errors import EventFileError, LogDirError
 from hparams_lab.events.logdir import read
 from hparams_lab.events.reader import event_files, read_run
 from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, attempts_in, missing_metric
@@ -78,7 +79,7 @@ def _runs(paths: LogDirPaths) -> list[RunResult]:
         runs = read(paths.root).runs
     except LogDirError:  # nothing that is a run
         return []
-    return [run for run in runs if _RUN.fullmatch(run.name)]
+    return [run for run in runs if _RUN.fullmatch(run.name) and (run.hparams or run.outcome is not Outcome.UNKNOWN)]
 
 
 def _settled(runs: Iterable[RunResult], declared: Declared) -> Iterator[RunResult]:
@@ -101,12 +102,14 @@ def wait_until_let_go(directory: Path) -> None:
 
 
 def _end(run: RunResult) -> None:
-    with writing(run.dir):
-        end_left_run(run.dir, Outcome.INTERRUPTED, "its runner was stopped or killed")
+    """Give a run an end, at the time of its last point; one whose file is broken is done again without."""
+    last = max([run.started, *(column.wall_times.item(-1) for column in run.columns.values())])
+    with writing(run.dir), contextlib.suppress(EventFileError):
+        end_left_run(run.dir, Outcome.INTERRUPTED, "its runner was stopped or killed", now=last)
 
 
 def _remove_stillborn(paths: LogDirPaths, found: Found) -> None:
-    """Remove the event files of runs that were killed before they had said which trial they are."""
+    """Remove what is left of runs that were killed before they had said which trial they are."""
     known = set(found.names.values())
     for name in os.listdir(paths.root):
         if _RUN.fullmatch(name) and name not in known:

@@ -153,7 +153,7 @@ class SweepLoop:
             outcome, reason = one.stopped or (ended.outcome, ended.death or "its process ended without a word")
             if ended.lost and self._losses[ended.name] < LOST_AT_MOST:
                 outcome = Outcome.INTERRUPTED
-            result = self._ended(one.job, result, outcome, reason)
+            result = self._ended(one, result, outcome, reason)
         if again := self._lost_or_crashed(one.job, ended.lost and one.stopped is None, result):
             return again
         if said := missing_metric(result):
@@ -172,8 +172,12 @@ class SweepLoop:
         self._again.append(job.spec)
         return RunRetried(job.spec, Attempt(result.outcome, result.reason), len(job.attempts) + 1)
 
-    def _ended(self, job: Job, result: RunResult | None, outcome: Outcome, reason: str) -> RunResult:
-        """What the run's directory says, once it has the end that its process could not give it."""
+    def _ended(self, one: _UnderWay, result: RunResult | None, outcome: Outcome, reason: str) -> RunResult:
+        """What the run's directory says, once it has the end that its process could not give it.
+
+        When that was, the clock that never goes back tells.
+        """
+        job = one.job
         with writing(job.directory):
             if result is None:  # not even begun
                 for file in event_files(job.directory):
@@ -184,7 +188,7 @@ class SweepLoop:
                 )
             else:
                 wait_until_let_go(job.directory)
-                end_left_run(job.directory, outcome, reason)
+                end_left_run(job.directory, outcome, reason, now=result.started + time.monotonic() - one.since)
         result = read_run(job.directory, job.name, self.declared)
         assert result is not None
         return result

@@ -38,11 +38,13 @@ def unwrap(value: Any) -> Any:
 def checked(name: str, value: Any) -> Value:
     """`value` as plain Python, if TensorBoard can hold it as the hparam `name`.
 
-    Raises HParamValueError for other types, for NaN and infinities, and for integers beyond 2**53.
+    Raises HParamValueError for other types, NaN and infinities, integers beyond 2**53, and text that UTF-8 cannot hold.
     """
     plain = unwrap(value)
-    if plain is None or isinstance(plain, (bool, str)):
-        return str.__str__(plain) if isinstance(plain, str) else plain
+    if isinstance(plain, str):
+        return _checked_text(name, str.__str__(plain))
+    if plain is None or isinstance(plain, bool):
+        return plain
     if not isinstance(plain, (int, float)):
         raise HParamValueError(
             f"hparam {name!r} is {value!r} ({type(value).__name__}); "
@@ -55,6 +57,16 @@ def checked(name: str, value: Any) -> Value:
             f"hparam {name!r} is {plain}, beyond 2**53 where TensorBoard's numbers lose digits; give it as a string"
         )
     return plain
+
+
+def _checked_text(name: str, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise HParamValueError(
+            f"hparam {name!r} is {short(text)}, which holds half of a surrogate pair and is no text; give it whole"
+        ) from None
+    return text
 
 
 def cast_number(name: str, value: Any, dtype: type) -> Value:

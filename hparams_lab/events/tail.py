@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from hparams_lab.curve import Scalars
-from hparams_lab.errors import LogDirError
+from hparams_lab.errors import EventFileError, LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.cursor import Cursor
 from hparams_lab.events.layouts import Layouts
@@ -23,7 +23,10 @@ class Tail(NamedTuple):
 
 
 def tail_of(path: str) -> Tail:
-    """The tail of the event file at `path`. Raises LogDirError when it cannot be read to its end."""
+    """The tail of the event file at `path`. Raises LogDirError when it cannot be read to its end.
+
+    Raises EventFileError for a broken length, behind which there may be more that is whole.
+    """
     findings: list[Finding] = []
     ends = _Ends()
     cursor = Cursor(path, Layouts(), ends, findings)
@@ -32,6 +35,10 @@ def tail_of(path: str) -> Tail:
     for finding in sorted(findings, key=lambda finding: -finding.offset):
         if finding.kind is Kind.UNREADABLE:
             raise LogDirError(f"{path}: {finding.reason}; see to the disk, and start again")
+        if finding.kind in (Kind.BAD_LENGTH, Kind.WILD_LENGTH):
+            raise EventFileError(
+                f"{path} is broken at byte {finding.offset}; bring back what is behind by hparams-lab doctor --repair"
+            )
         if finding.kind is Kind.BAD_CHECKSUM and finding.offset + finding.bytes_lost == whole:
             whole = finding.offset
     return Tail(whole, ends.found)

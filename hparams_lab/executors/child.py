@@ -28,15 +28,15 @@ UNSAVED_CODE = 74  # EX_IOERR of sysexits.h
 def live(job: Job, pipe: Connection, limit: MemoryLimit | None, load: Callable[[], tuple[Setup, Train]]) -> None:
     """A run's process, from its first act to its last but one."""
     leave_on(signal.SIGTERM)
-    redirect_output(job.directory / OUTPUT_LOG)
-    prefer_to_be_killed()
-    setup, train = load()
-    if limit is not None:
-        limit.enter()
-    probe()
     reporter = Reporter(pipe)
-    reporter.say("ready")
     try:
+        redirect_output(job.directory / OUTPUT_LOG)
+        prefer_to_be_killed()
+        setup, train = load()
+        if limit is not None:
+            limit.enter()
+        probe()
+        reporter.say("ready")
         perform(train, setup, job, reporter)
     except UnsavedError as error:
         reporter.say("unsaved", str(error))

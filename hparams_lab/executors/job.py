@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import signal
@@ -210,13 +211,36 @@ def leave_on(number: int) -> None:
 
 
 def redirect_output(path: Path) -> None:
-    """Have this process, and what it starts, print into a file."""
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    """Have this process, and what it starts, print into a file. A disk that does not take it is UnsavedError."""
+    try:
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        raise disk.refusal(path, error) from None
+    for fd in (1, 2):
+        os.dup2(log, fd)
     os.close(log)
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-    sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stdout, sys.stderr = (_stream(path, fd) for fd in (1, 2))
+
+
+def _stream(path: Path, fd: int) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Output(path, fd)), encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
+
+
+class _Output(io.FileIO):
+    """A descriptor of a run's output.log, whose trouble is the disk's and not the run's."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        super().__init__(fd, "w", closefd=False)
+        self._path = path
+
+    def write(self, data: Any, /) -> int:
+        """As `FileIO.write`. Raises LogDirError."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise disk.refusal(self._path, error) from None
 
 
 def probe() -> None:
