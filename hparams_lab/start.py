@@ -119,6 +119,11 @@ class DeclaringRun(Run):
                 declare(self._paths, observed_message({}, tags))
         self._declared = self.is_over  # else a finish that failed is tried again
 
+    def leave(self) -> None:
+        """As `Run.leave`; whoever gives it an end declares what it logged."""
+        self._declared = True
+        super().leave()
+
 
 def checked_values(hparams: Mapping[Any, Any], as_text: bool = False) -> dict[str, Value]:
     """The values by name as plain Python. Raises HParamValueError for types that TensorBoard cannot hold."""

@@ -15,7 +15,7 @@ import pytest
 
 import hparams_lab as lab
 from hparams_lab.errors import DomainLoadError, ExecutorError, MissingMetricError, UsageError
-from hparams_lab.executors import NAMES, Resources, make_executor
+from hparams_lab.executors import NAMES, Resources, make_executor, process
 from hparams_lab.results import Outcome
 from hparams_lab.sweep_events import RunReported
 from hparams_lab.trial import derive_seed
@@ -229,3 +229,36 @@ def test_a_server_that_does_not_get_ready(tmp_path):
     with pytest.raises(ExecutorError, match=r"^the process that forks the runs did not get ready; its last words: "):
         lab.run_sweep(experiment("a"), Fatal(), logdir=tmp_path / "logs", executor="process")
     assert not (tmp_path / "logs").exists()
+
+
+USED_FRAMEWORK = """
+import keras
+import numpy as np
+import hparams_lab as lab
+
+NORMALIZED = keras.layers.Normalization()
+NORMALIZED.adapt(np.ones((8, 2)))  # it runs where the module is imported: no fork survives that
+EXPERIMENT = lab.Experiment([lab.HParam("x", lab.Discrete([1, 2]))], [lab.Metric("loss")])
+
+
+def load_data():
+    return (np.ones((8, 2)), np.ones((8, 4))), (np.ones((8, 2)), np.ones((8, 4)))
+
+
+def build_model(hparams):
+    model = keras.Sequential([keras.layers.Dense(4)])
+    model.compile("sgd", "mse")
+    return model
+"""
+
+
+def test_forks_that_hang_are_replaced_by_fresh_interpreters(tmp_path, monkeypatch):
+    """A module that ran its framework at its import: the first fork says nothing, and no later run is forked."""
+    monkeypatch.setattr(process, "READY_SECONDS", 4.0)
+    (tmp_path / "used.py").write_text(USED_FRAMEWORK)
+    options = {"logdir": tmp_path / "logs", "executor": "process", "workers": 1, "observe": lambda event: None}
+    began = time.monotonic()
+    runs = lab.run_sweep(str(tmp_path / "used.py"), **options).runs
+    assert [run.outcome for run in runs] == [Outcome.COMPLETED] * 2
+    assert time.monotonic() - began > process.READY_SECONDS
+    assert not list(tmp_path.glob("logs/run-*/output-1.log"))

@@ -16,7 +16,8 @@ from hparams_lab.cli.options import PlanBy, sweep_options
 from hparams_lab.domain import describe
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.logdir import load_sweep, read
-from hparams_lab.executors import default_workers
+from hparams_lab.executors import Resources
+from hparams_lab.executors.devices import shares
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan
 from hparams_lab.results import Outcome
@@ -53,7 +54,8 @@ def command(plan_by: PlanBy, logdir: Path, workers: int | None, as_json: bool) -
     first = list(itertools.islice(plan.suggestions([]), SHOWN))
     total = plan.size
     last = _last(plan, total, len(first))
-    seconds, done = _measured(plan, logdir, total, workers or default_workers())
+    slots = sum(share.slots for share in shares(Resources(workers=workers)))
+    seconds, done = _measured(plan, logdir, total, slots)
     if as_json:
         found = {"trials": total, "runs": total, "done": done, "seconds_left": seconds}
         shown = {"first": [dict(trial.hparams) for trial in first], "last": [dict(trial.hparams) for trial in last]}
@@ -62,7 +64,7 @@ def command(plan_by: PlanBy, logdir: Path, workers: int | None, as_json: bool) -
     _show(plan, first, last, total)
     if total is not None:
         click.echo(f"{total:,} trials, {total:,} runs (one each){f', {done:,} done' if done else ''}")
-    click.echo(_in_time(seconds, workers or default_workers()))
+    click.echo(_in_time(seconds, slots))
 
 
 def _last(plan: Plan, total: int | None, shown: int) -> list[Trial]:
