@@ -69,6 +69,8 @@ def scan(paths: LogDirPaths, experiment: Experiment, retry_failed: bool) -> Foun
             found.done[run.trial_id] = run
         found.names[run.trial_id] = run.name
     _remove_stillborn(paths, found)
+    for half_written in paths.root.glob(f".{paths.sweep_json.name}.*"):
+        disk.remove(half_written)
     return found
 
 

@@ -82,7 +82,7 @@ class SweepLoop:
         """Fill the slots, wait, tell; when asked to stop only wait for what is running, or stop that too."""
         left = self._to_do()
         exhausted = told = False
-        while self._running or not (exhausted or self.stop.asked()):
+        while self._running or not (self.stop.asked() or (exhausted and not self._again)):
             while len(self._running) < self.executor.slots and not self.stop.asked():
                 spec = self._again.popleft() if self._again else next(left, None)
                 exhausted = spec is None

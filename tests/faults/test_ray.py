@@ -146,10 +146,11 @@ def one_under_way(sweep, but=()):
 
 
 def kill_with_all_below(top):
-    """Kill a process as the death of its machine does."""
+    """Kill a process as the death of its machine does, and wait until it is gone."""
     for pid in [top, *below(top)]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    assert wait_until(lambda: not is_there(top), 10)
 
 
 def done_again(sweep):
