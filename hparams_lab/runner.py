@@ -115,6 +115,7 @@ def run_sweep(
     results = None
     with (
         stop_requests() as stop,
+        contextlib.suppress(KeyboardInterrupt),
         executor_of(executor, resources, stop.asked) as where,
         _observer(observe) as tell,
     ):
@@ -122,8 +123,8 @@ def run_sweep(
         for event in sweep(plan, Path(logdir), where, handling, stop):
             tell(event)
             results = event.results if isinstance(event, SweepEnded) else results
-    if stop.at_once:
-        signal.raise_signal(stop.signal)
+    if results is None or stop.at_once:  # as the program was prepared for it
+        signal.raise_signal(stop.signal or signal.SIGINT)
     assert results is not None
     return results
 

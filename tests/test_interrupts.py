@@ -161,3 +161,35 @@ def test_the_death_of_the_server_costs_what_was_running(sweep, monkeypatch):
     assert [run.outcome for run in runs] == [Outcome.COMPLETED, Outcome.CRASHED, Outcome.COMPLETED]
     assert runs[1].reason == "the process that forks the runs died"
     assert wait_until(lambda: not sweep.processes, 2)
+
+
+PROGRAM = """
+import pathlib, sys, time
+import hparams_lab as lab
+
+def train(run):
+    (pathlib.Path(sys.argv[1]) / "begun").touch()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    experiment = lab.Experiment([lab.HParam("x", lab.Discrete([1]))], [lab.Metric("accuracy")])
+    try:
+        lab.run_sweep(experiment, train, logdir=sys.argv[1] + "/logs", executor=sys.argv[2])
+    except KeyboardInterrupt:
+        sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("executor", ["process", "inline"])
+@pytest.mark.parametrize(("signals", "code"), [(["SIGINT"] * 2, 7), (["SIGTERM"], -signal.SIGTERM)])
+def test_a_program_gets_the_signal_that_stopped_its_sweep(tmp_path, executor, signals, code):
+    """After the sweep has cleared up: what the program, or the system, does about the signal is as without a sweep."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    command = [sys.executable, tmp_path / "program.py", tmp_path, executor]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
+        assert wait_until((tmp_path / "begun").exists)
+        for name in signals:
+            program.send_signal(getattr(signal, name))
+            wait_until(lambda: program.poll() is not None, 0.5)  # two at once may be one to the program
+        assert program.wait(10) == code
+    assert [run.outcome for run in lab.read(tmp_path / "logs").runs] == [Outcome.INTERRUPTED]
