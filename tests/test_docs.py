@@ -1,6 +1,7 @@
-"""Every code block of the README is run: Python in a subprocess, shell commands in order, in one directory."""
+"""Every code block of the docs is run: Python in a subprocess, shell commands in order, in one directory."""
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,11 @@ from pathlib import Path
 import pytest
 
 import hparams_lab as lab
+from hparams_lab.ending import ending
+from hparams_lab.events import summaries
+from hparams_lab.paths import LogDirPaths
+from hparams_lab.results import Outcome, is_ranked
+from hparams_lab.resume import scan
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,6 +79,54 @@ def test_reading_blocks_run_in_order(tmp_path):
     assert len(lab.read(tmp_path / "logs/both").runs) == 40
 
 
+RUNNING = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "docs/running.md").read_text(encoding="utf-8"), re.M | re.S)
+
+
+def test_running_blocks_run_in_order(tmp_path):
+    (tmp_path / "climb.py").write_text(next(text for _, text in RUNNING if "def train" in text), encoding="utf-8")
+    said = []
+    for language, text in RUNNING:
+        if language == "python":
+            done = run([sys.executable, "-W", "error::UserWarning", "-c", text], tmp_path)
+            assert done.returncode == 0, done.stderr
+            said.append(done.stdout)
+        for line in text.splitlines() if language == "bash" else ():
+            said.append(assert_line_runs(line, tmp_path))
+    assert sum("all 4 runs were done before; nothing to train" in text for text in said) == 1
+    assert sum("6 runs into logs/climb, 4 done before" in text for text in said) == 1
+    assert {path.name for path in (tmp_path / "logs").iterdir()} == {"climb", "climb.old-1", "python"}
+    sweep = json.loads(said[-2].splitlines()[-1])["sweep"]
+    assert (sweep["runs"], sweep["outcomes"]) == (4, {"completed": 4})
+    assert len(re.findall(r"^run-\d{4} completed", said[-1], re.MULTILINE)) == 4
+
+
+OUTCOMES = re.findall(
+    r"^\| ([a-z ]+) \| .* \| (SUCCESS|FAILURE|UNKNOWN) \| (yes|no) \| (.*) \|$",
+    (ROOT / "docs/running.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+
+
+def test_every_outcome_is_what_the_table_says(tmp_path):
+    outcomes = [Outcome(word) for word, *_ in OUTCOMES]
+    assert {*outcomes} == {*Outcome} - {Outcome.UNKNOWN}
+    experiment = lab.Experiment([lab.HParam("x", lab.Discrete([*range(len(outcomes))]))], [lab.Metric("y", goal="max")])
+    for number, outcome in enumerate(outcomes):
+        run = lab.start_run(tmp_path, hparams={"x": number}, experiment=experiment, name=f"run-{number:04d}")
+        if outcome is not Outcome.RUNNING:
+            run.finish({"y": 1.0}, outcome)
+    runs = lab.read(tmp_path).trials
+    assert [one.outcome for one in runs] == outcomes
+    assert [is_ranked(one, "y") for one in runs] == [ranked == "yes" for _, _, ranked, _ in OUTCOMES]
+    run.finish({"y": 1.0}, Outcome.INTERRUPTED)  # it was the one that is running: resuming would wait for it
+    done, done_then = (scan(LogDirPaths(tmp_path), experiment, retry).done for retry in (False, True))
+    for one, (word, status, _, again) in zip(runs, OUTCOMES, strict=True):
+        if word != "running":
+            assert ending(Outcome(word), "", "", 0.0)[-1] == summaries.session_end(getattr(summaries, status), 0.0)
+            found = "no" if one.id in done_then else "with `--retry-failed`" if one.id in done else "yes"
+            assert again == found, word
+
+
 @pytest.mark.parametrize("text", [text for text in PYTHON if text is not MODEL])
 def test_python_blocks_run(text, home):
     done = run([sys.executable, "-W", "error::UserWarning", "-c", text], home)
@@ -92,6 +146,7 @@ def assert_line_runs(line, cwd):
         return
     done = run(shlex.split(line), cwd)
     assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
 def board_until_it_listens(command, cwd):

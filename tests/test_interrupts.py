@@ -164,11 +164,11 @@ def test_the_death_of_the_server_costs_what_was_running(sweep, monkeypatch):
 
 
 PROGRAM = """
-import pathlib, sys, time
+import sys, time
 import hparams_lab as lab
 
 def train(run):
-    (pathlib.Path(sys.argv[1]) / "begun").touch()
+    (run.dir.parents[1] / "begun").touch()
     time.sleep(60)
 
 if __name__ == "__main__":

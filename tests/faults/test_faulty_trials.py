@@ -48,7 +48,9 @@ def during(run, x):
         while True:
             time.sleep(1)
     elif kind == "memory":
-        kept = [b"x" * 2**26 for _ in range(24)]  # 1.5 GB, of 1 GB that it may have
+        kept = bytearray(2**29)  # 512 MB, of 256 that it may have
+        kept[::4096] = bytes(len(kept[::4096]))  # where only what is used counts
+        time.sleep(60)
     elif kind == "memory error":
         raise MemoryError
 """
@@ -110,7 +112,7 @@ def test_the_good_trials_finish_and_each_faulty_one_is_told_by_what_it_was(tmp_p
         f"the {4 * TRIALS // 5} good finish, every outcome named right, no child or descriptor left",
     )
     expect = {x: OUTCOMES[kind_of(x)] for x in range(TRIALS) if kind_of(x)}
-    limits = ["--timeout", "2s", "--memory", "1GB"]
+    limits = ["--timeout", "4s", "--memory", "256MB"]
     with Sweep(tmp_path / "sweep", TRIALS, more=FAULTY, options=limits, expect=expect) as sweep:
         runner = sweep.start()
         watch = Watch(sweep, runner)
@@ -158,7 +160,7 @@ def during(run, x):
 def test_only_crashes_are_tried_again_and_the_attempts_are_recorded(tmp_path, figure):
     figures = figure("--retries 2", "crashes are tried again, exceptions and limits are not; the attempts are recorded")
     expect = {1: "failed", 4: "crashed", 5: "timed out", 6: "out of memory"}
-    options = ["--retries", "2", "--timeout", "2s"]
+    options = ["--retries", "2", "--timeout", "4s"]
     with Sweep(tmp_path / "sweep", 9, more=ATTEMPTS, options=options, expect=expect) as sweep:
         sweep.complete(codes=[1])
         attempts = {0: 1, 1: 1, 2: 2, 3: 3, 4: 3, 5: 1, 6: 1, 7: 2, 8: 1}

@@ -89,7 +89,7 @@ def odd_of(sweep, runner, what, moment):
     outcomes = {str(run.outcome) for run in sweep.read().runs} if sweep.begun() else set()
     codes = {CODES[what]}
     if moment == STARTING:  # before there is a handler the system ends the program, or Python's own start fails
-        codes |= {128 - CODES[what]} if "hparams_lab" in runner.errors else {128 - CODES[what], 1}
+        codes |= {128 - CODES[what]} if "hparams_lab/" in runner.errors else {128 - CODES[what], 1}
     if outcomes == {"completed"} and what == "SIGINT twice":  # the second came when all had been let finish
         codes.add(-signal.SIGINT)
     if sweep.begun() == TRIALS and outcomes == {"completed"}:  # all was done when the signal came
