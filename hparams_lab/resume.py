@@ -131,6 +131,7 @@ def clear(paths: LogDirPaths, name: str, declared: Declared) -> tuple[Attempt, .
         if not directory.exists():
             disk.make_directory(directory, sync=True)
             return ()
+        wait_until_let_go(directory)
         run = read_run(directory, name, declared)
         earlier = attempts_in(run.texts.get(ATTEMPTS_TAG, "")) if run else ()
         log = _keep_log(directory)
