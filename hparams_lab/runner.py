@@ -94,7 +94,7 @@ def run_sweep(
       gpus: "all", "none" or indices ("0,1"); each run sees one. All that there are when left out.
       runs_per_gpu: runs that share a GPU.
       ray_address: a Ray cluster's "host:port", or "auto"; Ray is started on this machine when left out.
-      cpus_per_run: CPU cores that Ray keeps for each run.
+      cpus_per_run: CPU cores, and so threads, of each run; 1 when left out. On a GPU the cores are divided.
       fresh: move what is in `logdir` aside first; nothing is deleted.
       extend: add hparams, values or trials to the sweep that `logdir` holds.
       retry_failed: run those again that failed, crashed, timed out or ran out of memory.

@@ -198,7 +198,7 @@ class SweepLoop:
         if result is not None and result.ended is not None:
             for file in event_files(job.directory):
                 disk.remove(file)
-        return UnsavedError(why)
+        return UnsavedError(f"{why.partition(';')[0]}; make room on the disk, and the same command goes on")
 
     def _learn(self, result: RunResult) -> None:
         """Let the strategy see a result."""

@@ -123,6 +123,8 @@ def make_executor(
     resources = resources or Resources()
     if resources.workers is not None and resources.workers < 1:
         raise UsageError(f"--workers is {resources.workers}; wanted at least 1")
+    if resources.ray_address is not None and name != "ray":
+        raise UsageError("--ray-address needs --executor ray; add it, or leave the address out")
     name = name or ("process" if hasattr(os, "fork") else "inline")
     if name == "inline":
         from hparams_lab.executors.inline import InlineExecutor

@@ -21,10 +21,10 @@ started with them.
 A variable that the user has set himself stays, but for those that say which accelerator it is.
 
 Threads: how TensorFlow, PyTorch and JAX split a sum depends on their number, and the last digits of a run with it: a
-convolution trains to another network with 1, 2 and 4 threads, also under TensorFlow's op determinism
-(`benchmarks/threads.py`). So the threads of a run on CPU depend on `cpus_per_run` (1 when not said) and neither on the
-number of runs nor on the machine. On a GPU the cores are divided among the runs. JAX takes its number from NPROC
-(`DefaultThreadPoolSize` in https://github.com/openxla/xla/blob/main/xla/pjrt/utils.cc).
+convolution trains to another network with 1, 2 and 4 threads, also under TensorFlow's op determinism. So
+the threads of a run on CPU depend on `cpus_per_run` (1 when not said) and neither on the number of runs nor on the
+machine. On a GPU the cores are divided among the runs. JAX takes its number from NPROC (`DefaultThreadPoolSize` in
+https://github.com/openxla/xla/blob/main/xla/pjrt/utils.cc).
 """
 
 from __future__ import annotations

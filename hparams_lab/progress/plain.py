@@ -38,7 +38,8 @@ class PlainView:
         if isinstance(event, SweepStarted):
             self._started = event
             before = f", {len(event.done)} done before" if event.done else ""
-            return f"{'?' if event.total is None else event.total} runs into {visible(event.logdir)}{before}"
+            runs = "? runs" if event.total is None else f"{event.total} run{'s' * (event.total != 1)}"
+            return f"{runs} into {visible(event.logdir)}{before}"
         if isinstance(event, RunEnded):
             return self._ended(event)
         if isinstance(event, RunRetried):
