@@ -24,7 +24,7 @@ PARENT_SECONDS = 0.5
 SERVER_SECONDS = 3.0
 """What the server has for its own end where the processes below cannot be told."""
 
-_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
 
 
 def keep(control_fd: int, runner: int) -> None:
@@ -119,7 +119,16 @@ def descendants(pid: int) -> list[int] | None:
 
 def _become_reaper() -> None:
     """Have orphans below come to this process, where the system can (Linux 3.4)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent() -> None:
+    """Have the system kill this process when the one that forked it dies, where it can (Linux)."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prctl(option: int, value: int) -> None:
     with contextlib.suppress(Exception):
         import ctypes
 
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)

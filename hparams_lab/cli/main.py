@@ -6,10 +6,14 @@ ours keeps its traceback. Ctrl-C is 130.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -44,7 +48,8 @@ class LazyGroup(click.Group):
         """The command of that name."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"hparams_lab.cli.{cmd_name}").command
+        with _interrupts_at_once():
+            command: click.Command = importlib.import_module(f"hparams_lab.cli.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -66,6 +71,20 @@ def cli() -> None:
       hparams-lab board logs/digits             the same in TensorBoard
       hparams-lab run mymodel.py --set units=8,16,32
     """
+
+
+@contextlib.contextmanager
+def _interrupts_at_once() -> Iterator[None]:
+    """End by Ctrl-C as by any signal: nothing has begun, and what is being imported may make another error of it."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def main(args: list[str] | None = None) -> Any:

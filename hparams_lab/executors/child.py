@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from hparams_lab.errors import DomainLoadError, HParamsLabError, UnsavedError
 from hparams_lab.executors.job import Job, Setup, Train, leave_on, perform, probe, redirect_output
 from hparams_lab.executors.memory import MemoryLimit, prefer_to_be_killed
+from hparams_lab.keeper import die_with_parent
 from hparams_lab.paths import OUTPUT_LOG
 
 UNSAVED_CODE = 74  # EX_IOERR of sysexits.h
@@ -27,6 +28,7 @@ UNSAVED_CODE = 74  # EX_IOERR of sysexits.h
 
 def live(job: Job, pipe: Connection, limit: MemoryLimit | None, load: Callable[[], tuple[Setup, Train]]) -> None:
     """A run's process, from its first act to its last but one."""
+    die_with_parent()
     leave_on(signal.SIGTERM)
     reporter = Reporter(pipe)
     try:

@@ -42,6 +42,7 @@ from hparams_lab.errors import DomainLoadError, HParamsLabError
 from hparams_lab.executors.child import live, loaded, out_at_the_end, preload
 from hparams_lab.executors.job import Job, Setup, Train, check
 from hparams_lab.executors.memory import MemoryLimit, oom_kills
+from hparams_lab.keeper import PARENT_SECONDS
 from hparams_lab.paths import OUTPUT_LOG
 
 LAST_WORDS = 4096
@@ -178,10 +179,11 @@ class _Server:
         signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
 
     def serve(self) -> None:
-        """Fork and reap until the control socket ends, then kill what is left."""
+        """Fork and reap until the control socket ends, or the keeper was killed; then kill what is left."""
+        keeper = os.getppid()
         with contextlib.suppress(EOFError, OSError):
-            while True:
-                ready = wait([self._control, self._wakeup])
+            while os.getppid() == keeper:
+                ready = wait([self._control, self._wakeup], PARENT_SECONDS)
                 if self._wakeup in ready:
                     self._reap()
                 if self._control in ready:
