@@ -17,6 +17,10 @@ import select
 import signal
 import socket
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 PARENT_SECONDS = 0.5
 """How often the keeper looks whether the runner is there, should its socket live on in another process."""
@@ -27,22 +31,42 @@ SERVER_SECONDS = 3.0
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
 
 
-def keep(control_fd: int, runner: int) -> None:
+def keep(control_fd: int, runner: int) -> int:
     """Fork: the child returns, to be the server; the parent stays as its keeper and never returns.
 
     Args:
       control_fd: the server's end of the socket whose other end is the runner's.
       runner: the process id of the runner, whose child this process is.
+
+    Returns the process id of the keeper; when it is not the server's parent any more, it was killed.
     """
     _become_reaper()
+    keeper = os.getpid()
     server = os.fork()
     if server == 0:
-        return
+        return keeper
     status = 1
     try:
         status = _watch(control_fd, runner, server)
     finally:
         os._exit(status)
+
+
+def hang_up(control: Connection, runner: int) -> None:
+    """Close the runner's end of a control socket, which the keeper notices also where a fork of the runner has it.
+
+    Args:
+      control: the runner's end.
+      runner: the process id of the runner; in another process, which is a fork, the socket goes on for the runner.
+    """
+    if os.getpid() == runner:
+        end = socket.socket(fileno=control.fileno())
+        try:
+            with contextlib.suppress(OSError):  # the other end is closed
+                end.shutdown(socket.SHUT_RDWR)
+        finally:
+            end.detach()
+    control.close()
 
 
 def _watch(control_fd: int, runner: int, server: int) -> int:

@@ -2,8 +2,9 @@
 
 <logdir>/.lock        held by the runner, and by none of its children: who has it owns the directory. While it is held
                       it says who does, as JSON: host, pid, since, command
-<logdir>/.lock-runs   held by the runner and by all processes of its sweep, through one descriptor that they inherit:
-                      when the owner was killed, the next one waits here until these are gone too
+<logdir>/.lock-runs   held by the runner and by all processes of its sweep, through one descriptor that it hands to what
+                      starts them, and that they inherit: when the owner was killed, the next one waits here until
+                      these are gone too; a fork of the runner itself has none, since it is none of them
 
 Both files stay when nobody holds them, empty. A directory is moved aside, and a lock file deleted, by its owner only:
 who got a lock looks whether the path still names the file, and tries again when it does not.
@@ -93,7 +94,8 @@ class Ownership:
 
     Attributes:
       root: the directory.
-      runs_fd: what every process of the sweep is to inherit; None where nothing is locked.
+      runs_fd: what every process of the sweep is to be handed, and to inherit; not there in a fork of this process.
+        None where nothing is locked.
     """
 
     def __init__(self, root: Path) -> None:
@@ -109,6 +111,7 @@ class Ownership:
             self._fd = self._own()
             _of_this_process.add(self._fd)
             self.runs_fd = self._opened(self.root / LOCK_RUNS)
+            _of_this_process.add(self.runs_fd)
             end = time.monotonic() + patience
             while not _taken(self.runs_fd, self.root, tries=1):
                 if time.monotonic() > end:
@@ -133,10 +136,10 @@ class Ownership:
         if self._fd is not None:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._fd, 0)
-            _of_this_process.discard(self._fd)
         self._unmake(files=self._fd is not None)
         for fd in (self.runs_fd, self._fd):
             if fd is not None:
+                _of_this_process.discard(fd)
                 os.close(fd)
         self.runs_fd = self._fd = None
 
@@ -206,7 +209,7 @@ def _writing(root: Path) -> Iterator[None]:
 # --- locks ----------------------------------------------------------------------------------------------------------
 
 _of_this_process: set[int] = set()
-"""Descriptors of lock files that a fork is not to keep: the lock would outlive its owner."""
+"""Descriptors of lock files that a fork is not to keep: the lock would outlive its owner, or its sweep."""
 
 
 def _forget_in_fork() -> None:

@@ -19,10 +19,13 @@ from hparams_lab import disk
 from hparams_lab.declared import Declared
 from hparams_lab.ending import end_left_run
 from hparams_lab.errors import EventFileError, LogDirError
+from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.logdir import read
-from hparams_lab.events.reader import event_files, read_run
+from hparams_lab.events.reader import RunReader, event_files, read_run
+from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, attempts_in, missing_metric
 from hparams_lab.experiment import Experiment
+from hparams_lab.findings import Kind
 from hparams_lab.locks import is_held
 from hparams_lab.paths import OUTPUT_LOG, LogDirPaths, writing
 from hparams_lab.results import Outcome, RunResult
@@ -30,7 +33,11 @@ from hparams_lab.trial import Trial
 from hparams_lab.words import BROKEN
 
 LET_GO_SECONDS = 5.0
+KEPT = "damaged-"
+"""How the names begin of directories with what is damaged where it says what it is a run of."""
+
 _RUN = re.compile(r"run-\d{4,}")
+_HALF_WRITTEN = re.compile(r"\.sweep\.json\.[0-9a-f]{16}")
 
 
 @dataclass(slots=True)
@@ -39,49 +46,84 @@ class Found:
 
     Attributes:
       done: those that need not be done again, by trial id.
-      names: the names of all trials that have a directory, by trial id.
+      names: the names of the runs of all trials that have one, by trial id.
+      taken: the names of all directories of runs.
+      crashes: how often each run crashed that is to be tried again, by name.
       ended: those that a runner left without an end, and that were given one.
+      damaged: those of which their own files do not tell the trial any more.
     """
 
     done: dict[str, RunResult] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+    crashes: dict[str, int] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
     def name_for(self, trial: Trial) -> str:
         """The name of a trial's run: the one it has, else that of its place, else the next that is free."""
         if trial.id not in self.names:
-            taken = set(self.names.values())
-            numbers = itertools.chain([trial.index], itertools.count(len(taken)))
-            self.names[trial.id] = next(name for name in map("run-{:04d}".format, numbers) if name not in taken)
+            numbers = itertools.chain([trial.index], itertools.count(len(self.taken)))
+            name = next(name for name in map("run-{:04d}".format, numbers) if name not in self.taken)
+            self.names[trial.id] = name
+            self.taken.add(name)
         return self.names[trial.id]
 
 
-def scan(paths: LogDirPaths, experiment: Experiment, retry_failed: bool) -> Found:
-    """Find what is done in a directory that is this runner's alone, and give an end to what was left without one."""
+def scan(
+    paths: LogDirPaths, experiment: Experiment, retry_failed: bool = False, retries: int = 0, was_killed: bool = False
+) -> Found:
+    """Find what is done in a directory that is this runner's alone, and give an end to what was left without one.
+
+    Args:
+      retry_failed: whether runs that did not work are not done.
+      retries: so often a run that crashed is tried again; one that was not yet is not done.
+      was_killed: whether the last runner was, so that what it wrote may not be on the disk.
+
+    Raises LogDirError when a run cannot be read, or is still being written.
+    """
     found = Found()
     again = BROKEN if retry_failed else ()
     declared = Declared.of(experiment)
-    for run in _settled(_runs(paths), declared):
+    runs = list(_settled(_runs(paths), declared))
+    works = any(run.outcome is Outcome.COMPLETED for run in runs)
+    for run in runs:
+        is_done = run.ended is not None and run.is_over and run.outcome not in again
+        is_done &= works or not missing_metric(run)  # else train() was to be mended
+        if run.outcome is Outcome.CRASHED and (crashes := _crashes(run)) <= retries:
+            found.crashes[run.name] = crashes
+            is_done = False
         if run.ended is None:
             _end(run)
             found.ended.append(run.name)
-        elif run.is_over and run.outcome not in again and not missing_metric(run):
-            found.done[run.trial_id] = run
-        found.names[run.trial_id] = run.name
-    _remove_stillborn(paths, found)
-    for half_written in paths.root.glob(f".{paths.sweep_json.name}.*"):
-        disk.remove(half_written)
+        elif is_done and was_killed:
+            sync_run(run.dir)
+        if is_done:
+            found.done.setdefault(run.trial_id, run)
+        if run.trial_id not in found.names or found.done.get(run.trial_id) is run:
+            found.names[run.trial_id] = run.name
+        found.taken.add(run.name)
+    if paths.root.is_dir():
+        _look_after_the_rest(paths, found)
     return found
 
 
 def _runs(paths: LogDirPaths) -> list[RunResult]:
-    if not any(_RUN.fullmatch(name) for name in os.listdir(paths.root)):
+    if not paths.sweep_json.exists():
         return []
-    try:
-        runs = read(paths.root).runs
-    except LogDirError:  # nothing that is a run
-        return []
-    return [run for run in runs if _RUN.fullmatch(run.name) and (run.hparams or run.outcome is not Outcome.UNKNOWN)]
+    return [run for run in read(paths.root).runs if _RUN.fullmatch(run.name) and run.hparams]
+
+
+def _crashes(run: RunResult) -> int:
+    """How often it was tried and crashed."""
+    return 1 + sum(one.outcome is Outcome.CRASHED for one in attempts_in(run.texts.get(ATTEMPTS_TAG, "")))
+
+
+def sync_run(directory: Path) -> None:
+    """Wait until a run that has an end is on the disk. Raises UnsavedError."""
+    with writing(directory):
+        for file in event_files(directory):
+            EventFileWriter.append(file).close()
 
 
 def _settled(runs: Iterable[RunResult], declared: Declared) -> Iterator[RunResult]:
@@ -110,15 +152,48 @@ def _end(run: RunResult) -> None:
         end_left_run(run.dir, Outcome.INTERRUPTED, "its runner was stopped or killed", now=last)
 
 
-def _remove_stillborn(paths: LogDirPaths, found: Found) -> None:
-    """Remove what is left of runs that were killed before they had said which trial they are."""
-    known = set(found.names.values())
-    for name in os.listdir(paths.root):
-        if _RUN.fullmatch(name) and name not in known:
-            directory = paths.run(name)
-            wait_until_let_go(directory)
-            with writing(directory):
-                disk.remove_tree(directory)
+def _look_after_the_rest(paths: LogDirPaths, found: Found) -> None:
+    """Remove what a kill left of a write and of runs that had not said which trial they are; keep what is damaged."""
+    with writing(paths.root):
+        for entry in list(os.scandir(paths.root)):
+            if _HALF_WRITTEN.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                disk.remove(entry.path)
+            elif _RUN.fullmatch(entry.name) and entry.name not in found.taken and entry.is_dir(follow_symlinks=False):
+                wait_until_let_go(Path(entry.path))
+                if _is_stillborn(Path(entry.path)):
+                    disk.remove_tree(entry.path)
+                else:
+                    if _put_by(Path(entry.path)):
+                        found.damaged.append(entry.name)
+
+
+def _is_stillborn(directory: Path) -> bool:
+    """Whether nothing was logged there. Raises LogDirError when it cannot be read."""
+    if any(path.name.startswith(KEPT) for path in directory.iterdir()):
+        return False
+    reader = RunReader(str(directory), Layouts())
+    reader.read_new([file.name for file in event_files(directory)])
+    unreadable = [finding for finding in reader.findings if finding.kind is Kind.UNREADABLE]
+    if unreadable:
+        raise LogDirError(f"{unreadable[0].file} cannot be read: {unreadable[0].reason}; see to it, and start again")
+    damaged = [finding for finding in reader.findings if finding.kind is not Kind.TORN]
+    return not damaged and reader.bare_run(directory.name) is None and reader.run(directory.name) is None
+
+
+def _put_by(directory: Path) -> bool:
+    """Put a damaged run into a directory inside its own, where nobody takes it for a run; whether there was one."""
+    files = event_files(directory)
+    if not files:
+        return False
+    numbers = (directory / f"{KEPT}{number}" for number in itertools.count(1))
+    kept = next(path for path in numbers if not path.exists())
+    disk.make_directory(kept)
+    for file in files:
+        disk.rename(file, kept / file.name.replace("tfevents", "damaged"))
+    for path in directory.iterdir():
+        if not path.name.startswith(KEPT):
+            disk.rename(path, kept / path.name)
+    return True
 
 
 def clear(paths: LogDirPaths, name: str, declared: Declared) -> tuple[Attempt, ...]:
@@ -138,7 +213,7 @@ def clear(paths: LogDirPaths, name: str, declared: Declared) -> tuple[Attempt, .
         for file in event_files(directory):
             disk.remove(file)
         for path in directory.iterdir():
-            if not _KEPT_LOG.fullmatch(path.name):
+            if not _KEPT_LOG.fullmatch(path.name) and not path.name.startswith(KEPT):
                 disk.remove_tree(path) if path.is_dir() and not path.is_symlink() else disk.remove(path)
     if run is None:
         return ()

@@ -22,12 +22,12 @@ from hparams_lab.executors import Executor, Resources, Setup, executor_of
 from hparams_lab.executors.job import Train
 from hparams_lab.executors.limits import checked_bytes, checked_seconds
 from hparams_lab.experiment import Experiment
-from hparams_lab.owner import Ownership, owned
+from hparams_lab.owner import LOCK, Ownership, owned
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan
 from hparams_lab.provenance import provenance_markdown
 from hparams_lab.results import Results, RunResult
-from hparams_lab.resume import Found, scan
+from hparams_lab.resume import KEPT, Found, scan
 from hparams_lab.stopping import StopRequests, stop_requests
 from hparams_lab.sweep_dir import check_directory, prepare, source_note
 from hparams_lab.sweep_events import Observer, SweepEnded, SweepEvent, SweepNote, SweepStarted
@@ -125,7 +125,8 @@ def run_sweep(
             results = event.results if isinstance(event, SweepEnded) else results
     if results is None or stop.at_once:  # as the program was prepared for it
         signal.raise_signal(stop.signal or signal.SIGINT)
-    assert results is not None
+    if results is None:
+        raise KeyboardInterrupt
     return results
 
 
@@ -167,9 +168,12 @@ def sweep(
     check_directory(paths, plan, handling.fresh, handling.extend)
     with owned(logdir, handling.lock) as ownership:
         check_directory(paths, plan, handling.fresh, handling.extend)  # nobody changes it now
+        was_killed = handling.lock and (logdir / LOCK).exists() and (logdir / LOCK).stat().st_size > 0
         if paths.sweep_json.exists():
             ownership.announce()
-        found = Found() if handling.fresh else scan(paths, plan.domain.experiment, handling.retry_failed)
+        found = Found()
+        if not handling.fresh:
+            found = scan(paths, plan.domain.experiment, handling.retry_failed, handling.retries, was_killed)
         yield from _notes(paths, plan, found, handling)
         loop = SweepLoop(plan, paths, executor, found, stop, handling.timeout, handling.retries)
         if loop.has_work():
@@ -194,6 +198,8 @@ def _check(plan: Plan, executor: Executor, handling: Handling) -> None:
 def _notes(paths: LogDirPaths, plan: Plan, found: Found, handling: Handling) -> Iterator[SweepNote]:
     if not handling.fresh and (note := source_note(paths, plan)):
         yield SweepNote(note)
+    for name in found.damaged:
+        yield SweepNote(f"{name} is damaged where it says what it is a run of; it is kept as {name}/{KEPT}1 and done again")
     if found.ended:
         several = f"{len(found.ended)} runs that an earlier runner left are" if len(found.ended) > 1 else ""
         yield SweepNote(f"{several or f'{found.ended[0]}, which an earlier runner left, is'} done again")
@@ -204,7 +210,6 @@ def _start(loop: SweepLoop, ownership: Ownership) -> None:
     experiment = loop.plan.domain.experiment
     bare = Experiment.from_json(experiment.to_json())  # constraints are functions, and may not travel
     loop.executor.hold = ownership.runs_fd
-    loop.stop.raising = loop.executor.trains_here
     setup = Setup(loop.plan.domain.target, bare, provenance_markdown(installed=True))
     loop.executor.start(setup, loop.report)
 

@@ -18,7 +18,7 @@ class StopRequests:
     """The signals that came.
 
     Attributes:
-      raising: whether one that stops at once raises KeyboardInterrupt in the main thread.
+      raising: whether the next that stops at once raises KeyboardInterrupt in the main thread.
     """
 
     def __init__(self) -> None:
@@ -29,6 +29,7 @@ class StopRequests:
         """A signal came."""
         self._numbers.append(number)
         if self.raising and self.at_once:
+            self.raising = False  # once: what clears up is not to be interrupted
             raise KeyboardInterrupt
 
     def asked(self) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hparams_lab import disk
 from hparams_lab.declared import Declared
@@ -14,12 +16,12 @@ from hparams_lab.ending import end_left_run
 from hparams_lab.errors import MissingMetricError, UnsavedError
 from hparams_lab.events.reader import event_files, read_run
 from hparams_lab.executors import Executor, Job
-from hparams_lab.executors.job import Attempt, Ended, missing_metric
+from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, Ended, attempts_markdown, missing_metric
 from hparams_lab.logger import Run
 from hparams_lab.paths import LogDirPaths, writing
 from hparams_lab.plan import Plan
 from hparams_lab.results import Outcome, RunResult, TrialResult
-from hparams_lab.resume import Found, clear, wait_until_let_go
+from hparams_lab.resume import Found, clear, sync_run, wait_until_let_go
 from hparams_lab.stopping import StopRequests
 from hparams_lab.sweep_events import RunEnded, RunReported, RunRetried, RunStarted, SweepEvent, SweepStopping
 from hparams_lab.trial import RunSpec
@@ -62,8 +64,11 @@ class SweepLoop:
     _reports: list[RunReported] = field(default_factory=list)
     _running: dict[str, _UnderWay] = field(default_factory=dict)
     _again: deque[RunSpec] = field(default_factory=deque)
-    _crashes: Counter[str] = field(default_factory=Counter)
+    _crashes: Counter[str] = field(init=False)
     _losses: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._crashes = Counter(self.found.crashes)
 
     @functools.cached_property
     def declared(self) -> Declared:
@@ -110,13 +115,17 @@ class SweepLoop:
 
     def _submit(self, spec: RunSpec) -> None:
         attempts = clear(self.paths, spec.name, self.declared)
-        job = Job(spec, self.paths.run(spec.name), attempts)
+        job = Job(spec, Path(os.path.abspath(self.paths.run(spec.name))), attempts)
         self._running[spec.name] = _UnderWay(job, time.monotonic())
         self.executor.submit(job)
 
     def _wait(self, seconds: float) -> Iterator[SweepEvent]:
         """What the runs report and how they end, within so long."""
-        ended = self.executor.wait(seconds)
+        self.stop.raising = self.executor.trains_here
+        try:
+            ended = self.executor.wait(seconds)
+        finally:
+            self.stop.raising = False
         reports, self._reports = self._reports, []
         yield from reports
         for one in ended:
@@ -128,7 +137,7 @@ class SweepLoop:
         now = time.monotonic()
         for name, one in self._running.items():
             if one.stopped is None and now - one.since >= self.timeout:
-                one.stopped = (Outcome.TIMED_OUT, f"it took longer than {in_units(self.timeout)} (--timeout)")
+                one.stopped = (Outcome.TIMED_OUT, f"it took longer than {_in_seconds(self.timeout)} (--timeout)")
                 self.executor.cancel(name)
 
     def _stop_all(self) -> Iterator[SweepEvent]:
@@ -146,20 +155,27 @@ class SweepLoop:
 
     def _finish(self, ended: Ended) -> SweepEvent:
         one = self._running.pop(ended.name)
-        result = read_run(one.job.directory, ended.name, self.declared)
+        result = self._read(ended.name)
         if ended.unsaved:
             raise self._unsaved(one.job, result, ended.unsaved)
         if result is None or result.ended is None:
             outcome, reason = one.stopped or (ended.outcome, ended.death or "its process ended without a word")
-            if ended.lost and self._losses[ended.name] < LOST_AT_MOST:
+            if ended.lost and one.stopped is None and self._losses[ended.name] < LOST_AT_MOST:
                 outcome = Outcome.INTERRUPTED
             result = self._ended(one, result, outcome, reason)
+        elif ended.death or one.stopped:  # it may have been killed while it waited for the disk
+            sync_run(self.paths.run(ended.name))
         if again := self._lost_or_crashed(one.job, ended.lost and one.stopped is None, result):
             return again
-        if said := missing_metric(result):
-            raise MissingMetricError(said)
         self._learn(result)
+        if (said := missing_metric(result)) and not self._works():
+            raise MissingMetricError(said)
         return RunEnded(result)
+
+    def _works(self) -> bool:
+        """Whether any run completed: then what goes wrong is that of a run, and not of the whole sweep."""
+        known = [*self.found.done.values(), *(trial.runs[0] for trial in self.results)]
+        return any(run.outcome is Outcome.COMPLETED for run in known)
 
     def _lost_or_crashed(self, job: Job, lost: bool, result: RunResult) -> RunRetried | None:
         """The event of a run that is to be done again, if it is."""
@@ -177,29 +193,42 @@ class SweepLoop:
 
         When that was, the clock that never goes back tells.
         """
-        job = one.job
-        with writing(job.directory):
-            if result is None:  # not even begun
-                for file in event_files(job.directory):
-                    disk.remove(file)
-                trial, experiment = job.spec.trial, self.plan.domain.experiment
-                Run(job.directory, job.name, trial.hparams, trial=trial.id, experiment=experiment).finish(
-                    {}, outcome, reason
-                )
+        directory = self.paths.run(one.job.name)
+        wait_until_let_go(directory)
+        with writing(directory):
+            if result is None:
+                self._end_unbegun(one.job, outcome, reason)
             else:
-                wait_until_let_go(job.directory)
-                end_left_run(job.directory, outcome, reason, now=result.started + time.monotonic() - one.since)
-        result = read_run(job.directory, job.name, self.declared)
+                end_left_run(directory, outcome, reason, now=result.started + time.monotonic() - one.since)
+        result = self._read(one.job.name)
         assert result is not None
         return result
+
+    def _end_unbegun(self, job: Job, outcome: Outcome, reason: str) -> None:
+        """Log a run that its process had not begun to log."""
+        directory, trial = self.paths.run(job.name), job.spec.trial
+        for file in event_files(directory):
+            disk.remove(file)
+        run = Run(directory, job.name, trial.hparams, trial=trial.id, experiment=self.plan.domain.experiment)
+        if job.attempts:
+            run.text(ATTEMPTS_TAG, attempts_markdown(job.attempts), step=0)
+        run.finish({}, outcome, reason)
+
+    def _read(self, name: str) -> RunResult | None:
+        return read_run(self.paths.run(name), name, self.declared)
 
     def _unsaved(self, job: Job, result: RunResult | None, why: str) -> UnsavedError:
         """The error that ends the sweep. A run of which it is not known what the disk holds is no run."""
         if result is not None and result.ended is not None:
-            for file in event_files(job.directory):
+            for file in event_files(self.paths.run(job.name)):
                 disk.remove(file)
-        return UnsavedError(f"{why.partition(';')[0]}; make room on the disk, and the same command goes on")
+        plain = why.removesuffix(": what was logged is kept and tried again").removesuffix(", and start again")
+        return UnsavedError(f"{plain}, and the same command goes on")
 
     def _learn(self, result: RunResult) -> None:
         """Let the strategy see a result."""
         self.results.append(TrialResult(result.trial_id, result.hparams, (result,)))
+
+
+def _in_seconds(seconds: float) -> str:
+    return f"{seconds:g} s" if seconds < 60 else in_units(seconds)

@@ -222,9 +222,8 @@ def subprocess_refused(root):
 
 
 @ON_LINUX
-@pytest.mark.parametrize("started", [WITH_A_CHILD.format(sleeper=shutil.which("sleep")), FORKED])
-def test_the_next_owner_waits_for_the_processes_of_a_killed_one(tmp_path, started):
-    with owner(tmp_path, then=ANNOUNCED + started) as first:
+def test_the_next_owner_waits_for_the_processes_of_a_killed_one(tmp_path):
+    with owner(tmp_path, then=ANNOUNCED + WITH_A_CHILD.format(sleeper=shutil.which("sleep"))) as first:
         child = int(first.said[0])
         first.kill()
         first.wait()
@@ -239,6 +238,20 @@ def test_the_next_owner_waits_for_the_processes_of_a_killed_one(tmp_path, starte
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
+
+
+@ON_LINUX
+def test_the_next_owner_does_not_wait_for_forks_of_a_killed_one(tmp_path):
+    """What the sweep starts gets the descriptor handed; a fork of the runner is a thing of the user's program."""
+    with owner(tmp_path, then=ANNOUNCED + FORKED) as first:
+        fork = int(first.said[0])
+        first.kill()
+        first.wait()
+        try:
+            with owned(tmp_path, patience=0):
+                assert is_alive(fork)
+        finally:
+            os.kill(fork, signal.SIGKILL)
 
 
 @contextlib.contextmanager

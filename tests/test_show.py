@@ -273,7 +273,11 @@ def test_each_way_of_not_working(show, broken_logs, fault):
     assert f"  {one['reason']}" in lines
     assert one["log_file"] == str(broken_logs / one["run"] / "output.log")
     assert f"  the end of {one['log_file']}:" in lines
-    assert any("about to break" in line for line in lines)
+    log = (broken_logs / one["run"] / "output.log").read_text()
+    assert "about to break" in log
+    assert any(log.splitlines()[-1].strip() in line for line in lines)
+    if fault in ("crashed", "timed out"):  # where it was
+        assert "most recent call first" in log
 
 
 def test_the_attempts_before(show, broken_logs):

@@ -80,8 +80,20 @@ def _alone(sweep: Mapping[str, Any], declared: Declared, trial: TrialResult, arg
     words += [word for setting in settings for word in ("--set", setting)]
     words += ["--data", _as_given(str(data), arguments)] if data else []
     words += ["--seed", str(sweep["seed"])] if sweep.get("seed") else []
+    for limit in ("--timeout", "--memory"):
+        words += [limit, given] if (given := _given(limit, arguments)) else []
     note = "with the same seed, into a directory of its own"
     return Again(shlex.join([*words, "--logdir", to]), note)
+
+
+def _given(option: str, arguments: Sequence[str]) -> str:
+    """The value that was typed for an option; empty when there was none."""
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word == option:
+            return following
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+    return ""
 
 
 def _as_given(name: str, arguments: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from hparams_lab.executors import NAMES as EXECUTORS
 from hparams_lab.executors import Resources, executor_of
 from hparams_lab.plan import Plan
 from hparams_lab.progress import progress
+from hparams_lab.progress.output import is_terminal, write_line
 from hparams_lab.runner import Handling, sweep
 from hparams_lab.stopping import StopRequests, stop_requests
 from hparams_lab.sweep_dir import check_in_advance
@@ -99,17 +101,18 @@ def command(
 
 def _stopped(stop: StopRequests) -> int:
     """Say that the sweep was stopped before it had begun, or in a run of this very process."""
-    click.echo(f"stopped by {stop.name}; the same command goes on from here", err=True)
+    write_line(sys.stderr, f"stopped by {stop.name}; the same command goes on from here")
     return stop.exit_code
 
 
 def _say_what_came_of_it(ended: SweepEnded, plan: Plan, logdir: Path) -> None:
+    say = partial(write_line, sys.stdout)
     results = ended.results
     best = results.best()
     broken = [run.name for run in results.runs if run.outcome in BROKEN]
-    click.echo()
+    say("")
     if broken:
-        click.echo(
+        say(
             f"{len(broken)} of {len(results.runs)} runs failed ({', '.join(broken[:3])}"
             f"{', ...' if len(broken) > 3 else ''}); see `{program()} show {shlex.quote(str(logdir))} {broken[0]}`, "
             "and --retry-failed."
@@ -117,13 +120,14 @@ def _say_what_came_of_it(ended: SweepEnded, plan: Plan, logdir: Path) -> None:
     if best is None:
         outcomes = [str(run.outcome) for run in results.runs]
         counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in dict.fromkeys(outcomes))
-        click.echo(f"No run completed ({counts or 'none was begun'}), so none is best.")
+        say(f"No run completed ({counts or 'none was begun'}), so none is best.")
     else:
         tags = [metric.tag for metric in plan.domain.experiment.metrics]
-        click.secho(f"Best: {best.name}  {metrics_in_words(best.metrics, tags)}", bold=True)
-        click.echo(f"      {in_words(best.hparams, plan.domain.experiment)}")
-    click.echo(f"Leaderboard:    {program()} top {shlex.quote(str(logdir))}")
-    click.echo(f"TensorBoard:    {program()} board {shlex.quote(str(logdir))}")
+        said = f"Best: {best.name}  {metrics_in_words(best.metrics, tags)}"
+        say(click.style(said, bold=True) if is_terminal(sys.stdout) else said)
+        say(f"      {in_words(best.hparams, plan.domain.experiment)}")
+    say(f"Leaderboard:    {program()} top {shlex.quote(str(logdir))}")
+    say(f"TensorBoard:    {program()} board {shlex.quote(str(logdir))}")
 
 
 def program() -> str:

@@ -28,7 +28,7 @@ from hparams_lab.results import Outcome, RunResult, TrialResult
 from hparams_lab.values import Value
 from hparams_lab.words import COLOURS, dump, mean_in_words, run_as_json, sparkline, step_in_words, time_taken, visible
 
-LOG_LINES = 10
+LOG_LINES = 20
 TRACEBACK_LINES = 40
 WIDEST_CURVE, NARROWEST_CURVE = 40, 8
 

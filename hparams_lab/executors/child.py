@@ -7,6 +7,7 @@ It has a process group, an `output.log` and limits of its own; it says ("ready",
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib
 import os
 import pickle
@@ -29,6 +30,7 @@ UNSAVED_CODE = 74  # EX_IOERR of sysexits.h
 def live(job: Job, pipe: Connection, limit: MemoryLimit | None, load: Callable[[], tuple[Setup, Train]]) -> None:
     """A run's process, from its first act to its last but one."""
     die_with_parent()
+    faulthandler.enable(2)  # a crash tells in output.log where it was
     leave_on(signal.SIGTERM)
     reporter = Reporter(pipe)
     try:

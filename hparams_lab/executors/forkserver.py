@@ -29,6 +29,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle
 from pathlib import Path
@@ -48,6 +49,8 @@ from hparams_lab.paths import OUTPUT_LOG
 LAST_WORDS = 4096
 """Bytes of what a run printed that may tell why it died."""
 
+NO_PROCESS_CODE = 71  # EX_OSERR of sysexits.h
+
 HOME = str(Path(hparams_lab.__file__).parents[1])
 
 # A run in an interpreter of its own: the descriptors of what it is to do and of its pipe, then where the package is.
@@ -59,8 +62,8 @@ run_alone(int(sys.argv[1]), int(sys.argv[2]))
 """
 
 
-def main(fd: int) -> None:
-    """Serve the control socket until its other end closes."""
+def main(fd: int, keeper: int) -> None:
+    """Serve the control socket until its other end closes, or the process `keeper` is not the parent any more."""
     control = Connection(fd)
     with contextlib.suppress(EOFError):
         sys.path[:] = control.recv()
@@ -77,7 +80,7 @@ def main(fd: int) -> None:
             except HParamsLabError as error:
                 control.send((None, error))
         control.send((None, None))
-        _Server(control, pickled, setup, train, memory).serve()
+        _Server(control, pickled, setup, train, memory).serve(keeper)
 
 
 def _described(source: str) -> bytes:
@@ -155,6 +158,13 @@ class _Child:
         self._log = job.directory / OUTPUT_LOG
         self._kills = oom_kills()
 
+    def never_lived(self, error: OSError) -> None:
+        """Tell it where the run would have told it itself, and let go of its limit."""
+        if self.limit is not None:
+            self.limit.close()
+        with contextlib.suppress(OSError), open(self._log, "a", encoding="utf-8") as log:
+            log.write(f"no process could be begun for the run: {error}\n")
+
     def died_for_want_of_memory(self, code: int) -> bool:
         """Whether its limit, or the machine's end of memory, killed it."""
         exceeded = False
@@ -178,9 +188,8 @@ class _Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
 
-    def serve(self) -> None:
+    def serve(self, keeper: int) -> None:
         """Fork and reap until the control socket ends, or the keeper was killed; then kill what is left."""
-        keeper = os.getppid()
         with contextlib.suppress(EOFError, OSError):
             while os.getppid() == keeper:
                 ready = wait([self._control, self._wakeup], PARENT_SECONDS)
@@ -198,8 +207,23 @@ class _Server:
                 if child.name == name:
                     _signal_group(pid, number)
         else:
-            begin = self._fork if word == "run" else self._spawn
-            begin(about, recv_handle(self._control))
+            self._begin(self._fork if word == "run" else self._spawn, about, recv_handle(self._control))
+
+    def _begin(self, begin: Callable[[_Child, Job, int], int], job: Job, pipe_fd: int) -> None:
+        """Begin a run's process; that there can be none right now is the end of that run, and of no other."""
+        child = None
+        try:
+            child = _Child(job, self._memory)
+            pid = begin(child, job, pipe_fd)
+        except OSError as error:
+            if child is not None:
+                child.never_lived(error)
+            print(f"no process could be begun for {job.name}: {error}", file=sys.stderr, flush=True)
+            self._control.send((job.name, NO_PROCESS_CODE, False))
+        else:
+            self._children[pid] = child
+        finally:
+            os.close(pipe_fd)
 
     def _reap(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -216,8 +240,7 @@ class _Server:
                     code = os.waitstatus_to_exitcode(status)
                     self._control.send((child.name, code, child.died_for_want_of_memory(code)))
 
-    def _fork(self, job: Job, pipe_fd: int) -> None:
-        child = _Child(job, self._memory)
+    def _fork(self, child: _Child, job: Job, pipe_fd: int) -> int:
         with warnings.catch_warnings():
             # threads of imported libraries; none has run, and where one has, `probe` finds out
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -232,13 +255,11 @@ class _Server:
                 for end in self._sockets:
                     end.close()
                 live(job, Connection(pipe_fd), child.limit, lambda: (self._setup, self._train))
-        os.close(pipe_fd)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.setpgid(pid, pid)
-        self._children[pid] = child
+        return pid
 
-    def _spawn(self, job: Job, pipe_fd: int) -> None:
-        child = _Child(job, self._memory)
+    def _spawn(self, child: _Child, job: Job, pipe_fd: int) -> int:
         with tempfile.TemporaryFile() as to_do:
             pickle.dump((sys.path, self._pickled, job, child.limit), to_do)
             to_do.flush()
@@ -246,9 +267,7 @@ class _Server:
             for fd in (to_do.fileno(), pipe_fd):
                 os.set_inheritable(fd, True)
             command = [sys.executable, "-c", _ALONE, str(to_do.fileno()), str(pipe_fd), HOME]
-            pid = os.posix_spawn(sys.executable, command, dict(os.environ), setpgroup=0)
-        os.close(pipe_fd)
-        self._children[pid] = child
+            return os.posix_spawn(sys.executable, command, dict(os.environ), setpgroup=0)
 
 
 def _end_of(log: Path) -> str:

@@ -61,12 +61,21 @@ class InlineExecutor:
         self._jobs.clear()
 
     def _perform(self, job: Job) -> Ended:
-        with _captured(job.directory / OUTPUT_LOG):
+        with _captured(job.directory / OUTPUT_LOG), _back_to(os.getcwd()):
             try:
                 perform(self._train, self._setup, job, lambda step, metrics: self._on_report(job.name, step, metrics))
             except UnsavedError as error:
                 return Ended(job.name, unsaved=str(error))
         return Ended(job.name)
+
+
+@contextlib.contextmanager
+def _back_to(directory: str) -> Iterator[None]:
+    """Have the working directory again, wherever a run went."""
+    try:
+        yield
+    finally:
+        os.chdir(directory)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import faulthandler
 import io
 import os
 import re
@@ -130,29 +131,32 @@ def perform(train: Train, setup: Setup, job: Job, report: Report | None = None) 
     """
     seed_everything(job.spec.seed)
     with _full_disk_is_unsaved(job.directory):
-        run = _begun(setup, job, report)
+        run = _made(setup, job, report)
         try:
+            _introduce(run, setup, job)
             returned = train(run)
             returned = {} if returned is None else returned
             _check_metrics(run, returned, setup.experiment)
             run.finish(returned)
         except BaseException as error:
             if _is_full_disk(error):
-                with contextlib.suppress(LogDirError):
-                    run.leave()
                 raise
             outcome, reason, details = outcome_of(error)
             if isinstance(error, SystemExit):
                 outcome, reason = Outcome.CRASHED, f"train() left by sys.exit({error.code!r})"
-            print(details or reason, file=sys.stderr)
+            with contextlib.suppress(OSError, LogDirError):
+                print(details or reason, file=sys.stderr)
             run.finish({}, outcome, reason, details)
             if outcome is Outcome.INTERRUPTED:
                 raise
         finally:
             _under_way.clear()
+            if not run.is_over:  # nobody else may take it for one that completed
+                with contextlib.suppress(LogDirError):
+                    run.leave()
 
 
-def _begun(setup: Setup, job: Job, report: Report | None) -> Run:
+def _made(setup: Setup, job: Job, report: Report | None) -> Run:
     run = _ReportingRun(
         job.directory,
         job.name,
@@ -163,12 +167,16 @@ def _begun(setup: Setup, job: Job, report: Report | None) -> Run:
         report=report,
     )
     _under_way.append(run)
+    return run
+
+
+def _introduce(run: Run, setup: Setup, job: Job) -> None:
+    """Log where the run comes from, and what was tried before: there also when its process dies at once."""
     if setup.provenance:
         run.text(PROVENANCE_TAG, setup.provenance, step=0)
     if job.attempts:
         run.text(ATTEMPTS_TAG, attempts_markdown(job.attempts), step=0)
-    run.flush()  # a process that dies at once leaves what is known of it
-    return run
+    run.flush()
 
 
 _under_way: list[Run] = []
@@ -205,6 +213,7 @@ def leave_on(number: int) -> None:
         os._exit(128 + number)
 
     def begin_to_leave(*_: Any) -> None:
+        faulthandler.dump_traceback(2)  # where it hung, into output.log
         threading.Thread(target=leave, daemon=True).start()
 
     signal.signal(number, begin_to_leave)

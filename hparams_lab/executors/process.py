@@ -57,6 +57,7 @@ class _Running:
     ready_by: float | None  # None once it is ready, or where nothing hangs on it
     kill_at: float | None = None
     unsaved: str = ""
+    was_ready: bool = False
     replace: bool = field(default=False)
 
 
@@ -177,6 +178,7 @@ class ProcessExecutor:
                 elif word == "unsaved":
                     (running.unsaved,) = said
                 running.ready_by = None
+                running.was_ready = True
         except (EOFError, OSError):
             running.pipe.close()
 
@@ -195,10 +197,14 @@ class ProcessExecutor:
     def _end(self, exit: Exit) -> Ended | None:
         running = self._let_go(exit.name)
         if running.replace and running.kill_at is None:
-            self._submit(running.job, running.lane)
-            return None
+            if not running.was_ready:
+                self._submit(running.job, running.lane)
+                return None
+            if exit.code == -signal.SIGKILL:  # it was slow, and there may be files of it
+                return Ended(exit.name, "its fork hung", lost=True)
         if exit.out_of_memory:
-            return Ended(exit.name, "it ran out of memory and was killed", Outcome.OUT_OF_MEMORY)
+            limit = f" (--memory {self._memory / 1e6:g}MB)" if self._memory else ""
+            return Ended(exit.name, f"it ran out of memory{limit} and was killed", Outcome.OUT_OF_MEMORY)
         return Ended(exit.name, _death(exit.code), unsaved=running.unsaved)
 
     def _let_go(self, name: str) -> _Running:

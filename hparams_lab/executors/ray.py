@@ -37,10 +37,12 @@ from hparams_lab.executors.devices import shares
 from hparams_lab.executors.forkserver import HOME
 from hparams_lab.executors.job import Ended, Job, Setup
 from hparams_lab.executors.ray_address import no_answer, not_joined
+from hparams_lab.keeper import hang_up
 from hparams_lab.scratch import scratch
 
 STARTUP_SECONDS = 300.0
 STOP_SECONDS = 4.0
+END_SECONDS = 10.0
 POLL_SECONDS = 0.1
 
 PROBE_SECONDS = 8.5
@@ -150,8 +152,12 @@ class RayExecutor:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 driver.wait(STOP_SECONDS)
         self._joined = False
-        self._control.close()
-        driver.wait()
+        hang_up(self._control, self._runner)
+        try:
+            driver.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            driver.kill()
+            driver.wait()
         self._files.close()
         self._running.clear()
 
@@ -220,6 +226,7 @@ class RayExecutor:
 
     def _start_driver(self) -> None:
         ours, theirs = socket.socketpair()
+        self._runner = os.getpid()
         self._log = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         own = self._own and self._own._replace(directory=str(self._files.enter_context(_scratch())))
         with theirs:
@@ -233,7 +240,8 @@ class RayExecutor:
                 start_new_session=True,  # a Ctrl-C at the terminal is the runner's to handle
             )
         self._control: Connection = Connection(ours.detach())
-        self._control.send((sys.path, self._resources, own))
+        with contextlib.suppress(OSError):  # it died; `_answer` finds out and says so
+            self._control.send((sys.path, self._resources, own))
         address = self._resources.ray_address
         self._step(PROBE_SECONDS, no_answer)
         self._answer(STARTUP_SECONDS)  # Ray is imported, which takes what it takes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from hparams_lab.errors import ExecutorError
 from hparams_lab.executors import Asked
 from hparams_lab.executors.forkserver import HOME
 from hparams_lab.executors.job import Job
+from hparams_lab.keeper import hang_up
 
 STARTUP_SECONDS = 300.0
 STOP_SECONDS = 5.0
@@ -28,9 +30,9 @@ _SERVER = """
 import sys
 sys.path = [entry for entry in sys.path if entry] + sys.argv[3:]
 from hparams_lab.keeper import keep
-keep(int(sys.argv[1]), int(sys.argv[2]))
+keeper = keep(int(sys.argv[1]), int(sys.argv[2]))
 from hparams_lab.executors.forkserver import main
-main(int(sys.argv[1]))
+main(int(sys.argv[1]), keeper)
 """
 
 
@@ -61,24 +63,29 @@ class ServerHandle:
         self.control: Connection | None = None
 
     def describe(self, source: str) -> Any:
-        """What a domain module declares, imported there."""
-        self.send("describe", source)
+        """What a domain module declares, imported there. Raises as `answer` does."""
+        with self._failing_in_words():
+            self._send("describe", source)
         return pickle.loads(self.answer())
 
     def begin_start(self, pickled_setup: bytes, memory: int | None, hold: int | None) -> None:
-        """Have it import what the runs need; `answer` waits for it. `hold` is a descriptor that its processes keep."""
-        self.send("start", (pickled_setup, memory, hold is not None))
-        if hold is not None:
-            self._hand_over(hold)
+        """Have it import what the runs need; `answer` waits for it. `hold` is a descriptor that its processes keep.
+
+        Raises ExecutorError when it died.
+        """
+        with self._failing_in_words():
+            self._send("start", (pickled_setup, memory, hold is not None))
+            if hold is not None:
+                self._hand_over(hold)
 
     def run(self, job: Job, pipe: Connection, anew: bool) -> None:
         """Have it begin a process for the job: a fork, or an interpreter of its own. Raises OSError when it is gone."""
-        self.send("run anew" if anew else "run", job)
+        self._send("run anew" if anew else "run", job)
         self._hand_over(pipe.fileno())
 
     def signal(self, name: str, number: int) -> None:
         """Signal all processes of a run. Raises OSError when the server is gone."""
-        self.send("signal", (name, number))
+        self._send("signal", (name, number))
 
     def exits(self) -> list[Exit] | None:
         """The processes that ended since it was last asked; None when the server itself is gone, and all with it."""
@@ -97,7 +104,7 @@ class ServerHandle:
         if process is None:
             return
         assert self.control is not None
-        self.control.close()
+        hang_up(self.control, self._runner)
         self.control = None
         try:
             process.wait(STOP_SECONDS)
@@ -106,26 +113,34 @@ class ServerHandle:
             process.wait()
         self._log.close()
 
-    def send(self, word: str, about: Any) -> None:
+    def answer(self) -> Any:
+        """What it answers. Raises the error that it answers instead, ExecutorError, or KeyboardInterrupt."""
+        with self._failing_in_words():
+            answer, error = self._received()
+        if error is not None:
+            self.close()
+            raise error
+        return answer
+
+    @contextlib.contextmanager
+    def _failing_in_words(self) -> Iterator[None]:
+        """Turn the end of a server that gets ready into ExecutorError, with its last words."""
+        try:
+            yield
+        except (EOFError, OSError) as error:
+            if self._process is None:
+                self._log.close()
+                raise ExecutorError(f"the process that forks the runs could not be started: {error}") from None
+            log = self._log_tail()
+            self.close()
+            raise ExecutorError(f"the process that forks the runs did not get ready; its last words: {log}") from None
+
+    def _send(self, word: str, about: Any) -> None:
         """Send a message; a server that is not there is started first."""
         if self._process is None:
             self._start()
         assert self.control is not None
         self.control.send((word, about))
-
-    def answer(self) -> Any:
-        """What it answers. Raises the error that it answers instead, ExecutorError, or KeyboardInterrupt."""
-        assert self.control is not None
-        try:
-            answer, error = self._received()
-        except (EOFError, OSError):
-            log = self._log_tail()
-            self.close()
-            raise ExecutorError(f"the process that forks the runs did not get ready; its last words: {log}") from None
-        if error is not None:
-            self.close()
-            raise error
-        return answer
 
     def _received(self) -> Any:
         assert self.control is not None
@@ -141,7 +156,8 @@ class ServerHandle:
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
-        with theirs:
+        self._runner = os.getpid()
+        with ours, theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _SERVER, str(theirs.fileno()), str(os.getpid()), HOME],
                 pass_fds=[theirs.fileno()],
@@ -151,7 +167,7 @@ class ServerHandle:
                 env={**_DEFAULTS, **os.environ, **self._environment},
                 start_new_session=True,  # a Ctrl-C at the terminal is the runner's to handle
             )
-        self.control = Connection(ours.detach())
+            self.control = Connection(ours.detach())
         self.control.send(sys.path)
 
     def _hand_over(self, descriptor: int) -> None:

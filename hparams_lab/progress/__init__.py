@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
+from hparams_lab.progress.output import is_terminal
+
 if TYPE_CHECKING:
     from hparams_lab.sweep_events import Observer
 
@@ -20,7 +22,7 @@ def progress(as_json: bool = False, file: IO[str] | None = None) -> Iterator[Obs
         from hparams_lab.progress.machine import print_json
 
         yield lambda event: print_json(event, file)
-    elif file.isatty() and os.environ.get("TERM") != "dumb":
+    elif file and is_terminal(file) and os.environ.get("TERM") != "dumb":
         from hparams_lab.progress.live import LiveView
 
         with LiveView(file) as view:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import IO
 
 from hparams_lab.progress.lines import WIDEST, Line, cells, rendered
+from hparams_lab.progress.output import write
 
 NARROWEST = 10
 
@@ -25,8 +26,6 @@ class Footer:
         self._styled = not os.environ.get("NO_COLOR")
         self._widths: list[int] = []  # of the lines that are there now
         self._shown: tuple[object, ...] = ()
-        self._encoding = getattr(file, "encoding", None) or "utf-8"
-        self._is_gone = False
 
     def _size_of_terminal(self) -> os.terminal_size:
         try:
@@ -50,7 +49,7 @@ class Footer:
         frame = f"{self._back(width)}{''.join(self._said(line) for line in above)}"
         frame += "".join(f"{text}\x1b[K\n" for text in texts)
         self._widths = [cells(rendered(line, width, styled=False)) for line in lines[:height]]
-        self._write(f"{frame}\x1b[J")
+        write(self._file, f"{frame}\x1b[J", "replace")  # not escaped: that would be wider
 
     def _back(self, width: int) -> str:
         """To the first of the lines; a terminal that was made narrower has broken them."""
@@ -60,13 +59,3 @@ class Footer:
     def _said(self, line: Line) -> str:
         """A line of any length; what stands there is erased first, since it may take several rows."""
         return f"\x1b[J{''.join(rendered([piece], 10**6, self._styled) for piece in line)}\n"
-
-    def _write(self, frame: str) -> None:
-        """Hand a frame to the terminal. One that is gone is no reason to end a sweep."""
-        if self._is_gone:
-            return
-        try:
-            self._file.write(frame.encode(self._encoding, "replace").decode(self._encoding))
-            self._file.flush()
-        except (OSError, ValueError):
-            self._is_gone = True

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import IO, Any
 
+from hparams_lab.progress.output import encoding_of, write_line
 from hparams_lab.sweep_events import (
     RunEnded,
     RunReported,
@@ -19,9 +21,14 @@ from hparams_lab.sweep_events import (
 from hparams_lab.words import dump, run_as_json
 
 
-def print_json(event: SweepEvent, file: IO[str]) -> None:
-    """Print an event as a line."""
-    print(dump(event_as_json(event)), file=file, flush=True)
+def print_json(event: SweepEvent, file: IO[str] | None) -> None:
+    """Print an event as a line, in ASCII where the file's encoding lacks a character of it."""
+    said = dump(event_as_json(event))
+    try:
+        said.encode(encoding_of(file) if file else "utf-8")
+    except UnicodeEncodeError:
+        said = json.dumps(json.loads(said))  # the escapes of JSON, which every reader of it knows
+    write_line(file, said)
 
 
 def event_as_json(event: SweepEvent) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import IO
 
+from hparams_lab.progress.output import write_line
 from hparams_lab.progress.sayings import over_in_words, retried_in_words, stopping_in_words
 from hparams_lab.progress.tally import Tally
 from hparams_lab.results import Outcome
@@ -22,7 +23,7 @@ from hparams_lab.words import in_words, metrics_in_words, time_taken, visible
 class PlainView:
     """One line for the start of the sweep, for each run that ends or is tried again, and for the end."""
 
-    def __init__(self, file: IO[str]) -> None:
+    def __init__(self, file: IO[str] | None) -> None:
         self._file = file
         self._tally = Tally()
         self._started: SweepStarted | None = None
@@ -32,7 +33,7 @@ class PlainView:
         self._tally.take(event)
         said = self._said(event)
         if said:
-            print(said, file=self._file, flush=True)
+            write_line(self._file, said)
 
     def _said(self, event: SweepEvent) -> str:
         if isinstance(event, SweepStarted):

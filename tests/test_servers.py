@@ -1,0 +1,259 @@
+"""The ends of a fork server, and what must not be one: real servers, killed, left alone, refused their forks."""
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import time
+from multiprocessing import Pipe
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+import hparams_lab as lab
+from hparams_lab.errors import ExecutorError
+from hparams_lab.executors import Resources, make_executor, process
+from hparams_lab.executors.job import Ended, Job, Setup
+from hparams_lab.executors.ray import END_SECONDS
+from hparams_lab.executors.server import STOP_SECONDS, ServerHandle
+from hparams_lab.keeper import descendants
+from hparams_lab.trial import RunSpec, Trial
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+
+EXPERIMENT = lab.Experiment([lab.HParam("x", lab.Discrete([1, 2, 3, 4]))], [lab.Metric("loss")])
+
+
+def trains(run):
+    return {"loss": 0.5}
+
+
+class Target:
+    """A train function; loading it first calls `loading` in the server."""
+
+    preload = ()
+
+    def __init__(self, train, loading=None):
+        self.train, self.loading = train, loading
+
+    def load(self):
+        if self.loading is not None:
+            self.loading()
+        return self.train
+
+
+def setup_of(train, loading=None):
+    return Setup(Target(train, loading), EXPERIMENT)
+
+
+def job_in(root, index):
+    spec = RunSpec.of(Trial.of(index, {"x": index}), sweep_seed=7)
+    (root / spec.name).mkdir()
+    return Job(spec, root / spec.name)
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def eventually(holds, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not (found := holds()) and time.monotonic() < end:
+        time.sleep(0.01)
+    return found
+
+
+def ends(executor, count):
+    """The next ends of runs by name."""
+    found = []
+    end = time.monotonic() + 20
+    while len(found) < count and time.monotonic() < end:
+        found += executor.wait(0.1)
+    return {ended.name: ended for ended in found}
+
+
+@contextlib.contextmanager
+def started(setup, workers=1):
+    executor = make_executor("process", Resources(workers=workers, gpus="none"))
+    try:
+        executor.start(setup, lambda *_: None)
+        yield executor
+    finally:
+        executor.stop()
+
+
+@contextlib.contextmanager
+def serving(setup):
+    """A server that is ready: the handle, and the process ids of its keeper and of itself."""
+    handle = ServerHandle({}, lambda: False)
+    try:
+        handle.begin_start(cloudpickle.dumps(setup), None, None)
+        handle.answer()
+        keeper = handle._process.pid
+        (pid,) = descendants(keeper)
+        yield handle, keeper, pid
+    finally:
+        handle.close()
+
+
+@contextlib.contextmanager
+def forked():
+    """A fork of this process that does nothing, with a copy of all that is open."""
+    pid = os.fork()
+    if pid == 0:
+        while True:
+            signal.pause()
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("ask", ["describe", "start"])
+def test_a_server_that_dies_before_it_has_heard_all_leaves_its_last_words(ask, tmp_path):
+    """More than the socket holds: who sends it is still at it when the server is gone."""
+    handle = ServerHandle({"PYTHONHOME": str(tmp_path)}, lambda: False)
+    large = 10_000_000
+    said = r"^the process that forks the runs did not get ready; its last words: (?!\(none\)).+"
+    with pytest.raises(ExecutorError, match=said):
+        handle.describe("x" * large) if ask == "describe" else handle.begin_start(bytes(large), None, None)
+    assert handle.control is None
+
+
+def test_a_server_that_cannot_be_started(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(ExecutorError, match=r"^the process that forks the runs could not be started: .*/python'$"):
+        ServerHandle({}, lambda: False).begin_start(b"", None, None)
+
+
+def test_a_run_is_told_of_a_dead_server_by_oserror(tmp_path):
+    with serving(setup_of(trains)) as (handle, keeper, _):
+        os.kill(keeper, signal.SIGKILL)
+        handle._process.wait()
+        assert eventually(lambda: handle.exits() is None)
+        with pytest.raises(OSError, match="Broken pipe"):
+            handle.signal("run-0000", signal.SIGTERM)
+
+
+def test_a_fork_of_the_runner_does_not_keep_a_server(tmp_path):
+    with serving(setup_of(trains)) as (handle, keeper, pid), forked():
+        began = time.monotonic()
+        handle.close()
+        assert time.monotonic() - began < STOP_SECONDS
+        assert not is_alive(keeper)
+        assert not is_alive(pid)
+
+
+def test_a_fork_of_the_runner_does_not_end_its_server(tmp_path):
+    """One that leaves the block of the sweep by an exception."""
+    with serving(setup_of(trains)) as (handle, _, pid):
+        child = os.fork()
+        if child == 0:
+            try:
+                handle.close()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        ours, theirs = Pipe()
+        with ours, theirs:
+            handle.run(job_in(tmp_path, 1), theirs, anew=False)
+            found = []
+            assert eventually(lambda: found.extend(handle.exits() or []) or found)
+        assert [(exit.name, exit.code) for exit in found] == [("run-0001", 0)]
+        assert is_alive(pid)
+
+
+def test_a_fork_of_the_runner_does_not_keep_ray(tmp_path):
+    pytest.importorskip("ray")
+    executor = make_executor("ray", Resources(workers=1, gpus="none"))
+    try:
+        executor.start(setup_of(trains), lambda *_: None)
+        driver = executor._driver.pid
+        below = descendants(driver)
+        with forked():
+            began = time.monotonic()
+            executor.stop()
+            assert time.monotonic() - began < END_SECONDS
+            assert not [pid for pid in (driver, *below) if is_alive(pid)]
+    finally:
+        executor.stop()
+
+
+@pytest.mark.parametrize(("name", "call"), [("fork", 3), ("posix_spawn", 2)])
+def test_a_process_that_cannot_be_begun_is_its_runs_trouble_alone(tmp_path, name, call):
+    """The system refuses the second run, as at the limit of processes. The first fork is for `check`."""
+
+    def refuse_one():
+        begin, calls = getattr(os, name), []
+
+        def refusing(*args, **options):
+            calls.append(args)
+            if len(calls) == call:
+                raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            return begin(*args, **options)
+
+        setattr(os, name, refusing)
+
+    with started(setup_of(trains, refuse_one), workers=4) as executor:
+        (lane,) = executor._lanes
+        lane.forks_hang = name == "posix_spawn"
+        jobs = [job_in(tmp_path, index) for index in range(4)]
+        for job in jobs:
+            executor.submit(job)
+        death = "its process exited with code 71 before the run had ended"
+        assert ends(executor, 4) == {job.name: Ended(job.name, death if job is jobs[1] else "") for job in jobs}
+    log = (jobs[1].directory / "output.log").read_text()
+    assert log == "no process could be begun for the run: [Errno 11] Resource temporarily unavailable\n"
+
+
+def test_a_server_whose_keeper_was_killed_while_it_imported_ends(tmp_path):
+    loading, go = tmp_path / "loading", tmp_path / "go"
+
+    def load_slowly():
+        loading.touch()
+        while not go.exists():
+            time.sleep(0.01)
+
+    handle = ServerHandle({}, lambda: False)
+    try:
+        handle.begin_start(cloudpickle.dumps(setup_of(trains, load_slowly)), None, None)
+        assert eventually(loading.exists)
+        keeper = handle._process
+        (pid,) = descendants(keeper.pid)
+        keeper.kill()
+        keeper.wait()
+        go.touch()
+        assert eventually(lambda: not is_alive(pid))
+    finally:
+        go.touch()
+        handle.close()
+
+
+def test_a_fork_that_is_ready_when_it_is_killed_for_hanging_is_lost(tmp_path, monkeypatch):
+    """It may have begun its event file, so nothing else may train in its directory as it is."""
+    monkeypatch.setattr(process, "READY_SECONDS", 0.0)
+    job = job_in(tmp_path, 1)
+
+    def trains_long(run):
+        (run.dir / f"began-{os.getpid()}").touch()
+        while True:
+            time.sleep(60)
+
+    with started(setup_of(trains_long)) as executor:
+        signalled = executor._signal
+
+        def signal_late(running, number):
+            assert eventually(lambda: list(job.directory.glob("began-*")))
+            signalled(running, number)
+
+        monkeypatch.setattr(executor, "_signal", signal_late)
+        executor.submit(job)
+        executor._keep_deadlines()  # before its word is read
+        assert ends(executor, 1) == {job.name: Ended(job.name, "its fork hung", lost=True)}
+        assert len(list(job.directory.glob("began-*"))) == 1
