@@ -199,7 +199,9 @@ def _notes(paths: LogDirPaths, plan: Plan, found: Found, handling: Handling) -> 
     if not handling.fresh and (note := source_note(paths, plan)):
         yield SweepNote(note)
     for name in found.damaged:
-        yield SweepNote(f"{name} is damaged where it says what it is a run of; it is kept as {name}/{KEPT}1 and done again")
+        yield SweepNote(
+            f"{name} is damaged where it says what it is a run of; it is kept as {name}/{KEPT}1 and done again"
+        )
     if found.ended:
         several = f"{len(found.ended)} runs that an earlier runner left are" if len(found.ended) > 1 else ""
         yield SweepNote(f"{several or f'{found.ended[0]}, which an earlier runner left, is'} done again")
