@@ -29,7 +29,7 @@ from hparams_lab.results import RunResult
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills its process as POSIX does")
 
 FLIPS = 2000
-RESUMED_EVERY = scaled(1, 4)
+RESUMED_EVERY = scaled(1, 10)
 BY_COMMAND = scaled(40, 3)
 ASKED = "no crash of ours; at most one record lost, and named"
 HEADER = 12

@@ -120,7 +120,7 @@ def filled_and_grown(directory, pages):
 
 def test_a_full_disk_stops_the_sweep_and_room_lets_it_go_on(tmp_path, figure):
     sizes = sorted({1 + 3 * number // 2 for number in range(20)})
-    sizes = sizes if FULL else [1, *sorted(random_of("sizes").sample(sizes[1:], 4))]
+    sizes = sizes if FULL else [1, *sorted(random_of("sizes").sample(sizes[1:], 2))]
     figures = figure(f"ENOSPC on {len(sizes)} sizes of tmpfs, then grown and resumed", ASKED)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = [*pool.map(lambda pages: filled_and_grown(tmp_path, pages), sizes)]
@@ -278,7 +278,7 @@ def test_a_disk_that_fails_at_any_call_loses_nothing_that_was_saved(tmp_path, fi
         assert not sweep.faults()
         total = (tmp_path / "counting/counted").stat().st_size
     assert total > 10 * sweep.trials
-    calls = range(1, total + 1) if FULL else sorted(random_of("calls", error).sample(range(1, total + 1), 10))
+    calls = range(1, total + 1) if FULL else sorted(random_of("calls", error).sample(range(1, total + 1), 6))
     figures = figure(f"{error} at {'each' if FULL else 'some'} write and fsync of a 4-trial sweep", ASKED)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = [*pool.map(lambda at: failed_at(tmp_path, shim, error, stays, at), calls)]

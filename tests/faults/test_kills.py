@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from faults.harness import Faults, Sweep, random_of, scaled, wait_until
 
-SWEEPS, TRIALS, KILLS = scaled(60, 4), 30, 5
+SWEEPS, TRIALS, KILLS = scaled(60, 2), 30, 5
 AT_ONCE = 2
 
 
@@ -38,7 +38,7 @@ def test_a_runner_killed_at_random_loses_nothing_and_repeats_nothing(tmp_path, f
     assert figures["kills"] == SWEEPS * KILLS
 
 
-OTHERS = scaled(20, 3)
+OTHERS = scaled(20, 2)
 
 
 def others_killed(directory, number):

@@ -9,7 +9,7 @@ import pytest
 
 from faults.harness import Faults, Sweep, random_of, scaled, wait_until
 
-RACES, TAKEOVERS = scaled(50, 6), scaled(20, 4)
+RACES, TAKEOVERS = scaled(50, 4), scaled(20, 2)
 TAKEOVER_SECONDS = 5.0
 
 WAITING = """

@@ -169,7 +169,7 @@ def reasons(runner):
 
 
 def test_runs_of_workers_that_are_killed_are_done_again(swept, figure):
-    kills = scaled(5, 2)
+    kills = scaled(5, 1)
     figures = figure(f"Ray: {kills} workers killed in a sweep of {TRIALS}", ASKED)
     rng, killed = random_of("ray", "workers"), []
     runner = swept.start()
@@ -212,7 +212,7 @@ def test_runs_of_a_node_that_is_killed_are_done_again_and_another_is_made_use_of
 
 
 def test_a_runner_that_is_killed_goes_on_where_it_was(swept, figure):
-    kills = scaled(5, 2)
+    kills = scaled(5, 1)
     figures = figure(f"Ray: the driver killed {kills} times in a sweep of {TRIALS}, and resumed", ASKED)
     rng = random_of("ray", "driver")
     killed, slowest = 0, 0.0
