@@ -100,7 +100,7 @@ def test_how_the_block_ends_is_the_outcome(tmp_path, error, outcome, status, rea
     assert (found.outcome, found.reason, found.metrics) == (outcome, reason, {"loss": 0.5})
     assert in_the_file(run)[-1] == status
     details = found.texts.get(OUTCOME_TAG, "")
-    assert ("Traceback (most recent call last):\n" in details) == (outcome is Outcome.FAILED)
+    assert ("Traceback (most recent call last):\n" in details) == (outcome in (Outcome.FAILED, Outcome.OUT_OF_MEMORY))
 
 
 VALUES = [1, 0.5, True, np.float32(0.5), np.int64(3), np.bool_(True), np.array(0.25), math.nan, math.inf, -math.inf]
