@@ -182,6 +182,6 @@ def test_a_left_run_is_given_an_end(tmp_path):
         end_left_run(run.dir, Outcome.CRASHED, "process 7 died")
     run.flush()
     run._events.abandon()
-    end_left_run(run.dir, Outcome.CRASHED, "process 7 died", "out of memory")
+    end_left_run(run.dir, Outcome.CRASHED, "process 7 died")
     found = read_run(run.dir, run.name)
     assert (found.outcome, found.reason, found.metrics) == (Outcome.CRASHED, "process 7 died", {"loss": 0.5})

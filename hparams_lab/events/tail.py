@@ -14,6 +14,8 @@ from hparams_lab.events.cursor import Cursor
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.findings import Finding, Kind
 
+_BLOCK = 1 << 16
+
 
 class Tail(NamedTuple):
     """What a writer that goes on with a file needs to know of it."""
@@ -25,7 +27,8 @@ class Tail(NamedTuple):
 def tail_of(path: str) -> Tail:
     """The tail of the event file at `path`. Raises LogDirError when it cannot be read to its end.
 
-    Raises EventFileError for a broken length, behind which there may be more that is whole.
+    Zeros to the end of the file are no records: a power cut leaves them where a file grew and its bytes were not written.
+    Raises EventFileError for another broken length, behind which there may be more that is whole.
     """
     findings: list[Finding] = []
     ends = _Ends()
@@ -36,12 +39,22 @@ def tail_of(path: str) -> Tail:
         if finding.kind is Kind.UNREADABLE:
             raise LogDirError(f"{path}: {finding.reason}; see to the disk, and start again")
         if finding.kind in (Kind.BAD_LENGTH, Kind.WILD_LENGTH):
+            if _is_nothing_from(path, finding.offset):
+                whole = finding.offset
+                continue
             raise EventFileError(
                 f"{path} is broken at byte {finding.offset}; bring back what is behind by hparams-lab doctor --repair"
             )
         if finding.kind is Kind.BAD_CHECKSUM and finding.offset + finding.bytes_lost == whole:
             whole = finding.offset
     return Tail(whole, ends.found)
+
+
+def _is_nothing_from(path: str, offset: int) -> bool:
+    """Whether all that comes from there on is zeros: a file that a power cut left longer than what was written."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return not any(block.strip(b"\0") for block in iter(lambda: file.read(_BLOCK), b""))
 
 
 class _Ends:
