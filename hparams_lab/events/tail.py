@@ -27,7 +27,7 @@ class Tail(NamedTuple):
 def tail_of(path: str) -> Tail:
     """The tail of the event file at `path`. Raises LogDirError when it cannot be read to its end.
 
-    Zeros to the end of the file are no records: a power cut leaves them where a file grew and its bytes were not written.
+    Zeros to the end of the file are no records: a power cut leaves them where a file had grown and was not written.
     Raises EventFileError for another broken length, behind which there may be more that is whole.
     """
     findings: list[Finding] = []
