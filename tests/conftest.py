@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,15 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts, were this not said.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A worker of pytest-xdist is what the program that started it is: its arguments, its terminal."""
+    given = getattr(config, "workerinput", {}).get("mainargv")
+    if given:
+        sys.argv = [*given]
+        sys.orig_argv = [sys.executable, "-m", "pytest", *given[1:]]
+        os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture(scope="session")

@@ -134,7 +134,8 @@ def test_more_runs_than_files_may_be_open(tmp_path: Path) -> None:
     assert (found.name, found.severity, found.repairable) == ("many-files", Severity.WARNING, False)
 
 
-def test_the_words_on_a_terminal(tmp_path: Path, doctor: Doctor) -> None:
+def test_the_words_on_a_terminal(tmp_path: Path, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(len(str(tmp_path)) + 80))  # no path is broken over two lines
     root = sick(tmp_path, "mixed-types")
     shown = doctor(root)
     assert shown.words.startswith(f"{root}: 6 runs, 1 error error mixed-types hparam 'rate' has strings in 1,")
