@@ -32,14 +32,13 @@ def check_directory(paths: LogDirPaths, plan: Plan, fresh: bool, extend: bool = 
     root = paths.root
     with writing(root):
         _check_disk(root)
-    if fresh and _is_used(root) and Path.cwd().is_relative_to(os.path.realpath(root)):
-        raise LogDirError(f"--fresh cannot move {root} aside from inside of it; start from another directory")
+    if fresh:
+        check_not_inside(root, "--fresh")
     if fresh or not root.exists():
         return
     sweep = load_sweep(paths)
-    if sweep is None:
-        if run_folders(str(root)) or any(root.glob("*/sweep.json")):
-            raise LogDirError(f"{root} holds runs that no sweep made; {OTHERWISE}")
+    if sweep is None or BY in sweep:
+        check_unused(paths, OTHERWISE)
         return
     changes = differences(sweep, plan.identity())
     others = [change for change in changes if not change.extends]
@@ -50,6 +49,30 @@ def check_directory(paths: LogDirPaths, plan: Plan, fresh: bool, extend: bool = 
         raise LogDirError(f"{root} holds another sweep: {in_a_line(changes)}; {ways}")
 
 
+def check_not_inside(root: Path, option: str) -> None:
+    """Refuse to move a directory aside that the program stands in. Raises LogDirError."""
+    if _is_used(root) and Path.cwd().is_relative_to(os.path.realpath(root)):
+        raise LogDirError(f"{option} cannot move {root} aside from inside of it; start from another directory")
+
+
+def check_unused(paths: LogDirPaths, otherwise: str) -> None:
+    """Refuse a directory that holds runs, or a sweep, or cannot be written. `otherwise` is the way out, in words.
+
+    Raises LogDirError.
+    """
+    with writing(paths.root):
+        _check_disk(paths.root)
+    sweep = load_sweep(paths) if paths.root.exists() else None
+    if sweep is not None:
+        raise LogDirError(f"{paths.root} holds another sweep{_by_whom(sweep)}; {otherwise}")
+    if paths.root.exists() and (run_folders(str(paths.root)) or any(paths.root.glob("*/sweep.json"))):
+        raise LogDirError(f"{paths.root} holds runs that no sweep made; {otherwise}")
+
+
+def _by_whom(sweep: Mapping[str, Any]) -> str:
+    return f", by {sweep[BY]}" if isinstance(sweep.get(BY), str) else ""
+
+
 def check_in_advance(root: Path) -> None:
     """Refuse what can be refused before the domain is imported, which may take its time. Raises LogDirError."""
     with writing(root):
@@ -58,6 +81,9 @@ def check_in_advance(root: Path) -> None:
     if owner is not None:
         raise OwnedError(owner_in_words(root, owner, time.time()))
 
+
+BY = "by"
+"""What `sweep.json` calls the search of another library that filled the directory."""
 
 OTHERWISE = "choose another --logdir, or --fresh moves it aside"
 
@@ -107,9 +133,8 @@ def prepare(paths: LogDirPaths, plan: Plan, fresh: bool, extend: bool = False) -
     completed by the same --extend; no run has begun by then. Each file is there whole or not at all.
     """
     with writing(paths.root):
-        if fresh and _is_used(paths.root):
-            root = Path(os.path.realpath(paths.root))
-            move_aside(root, _free_name(root))
+        if fresh:
+            set_aside(paths.root)
         disk.make_directories(paths.root)
         stored = load_sweep(paths)
         sweep = _new_sweep(plan) if stored is None else _as_asked(stored, plan, extend)
@@ -118,6 +143,13 @@ def prepare(paths: LogDirPaths, plan: Plan, fresh: bool, extend: bool = False) -
         declare(paths, experiment_message(plan.domain.experiment), combine=lambda old, new: new)
         if stored not in (None, sweep):
             save_sweep(paths, sweep)
+
+
+def set_aside(root: Path) -> None:
+    """Move what an owned directory holds to a name beside it; nothing when it holds nothing."""
+    if _is_used(root):
+        root = Path(os.path.realpath(root))
+        move_aside(root, _free_name(root))
 
 
 def _is_used(root: Path) -> bool:

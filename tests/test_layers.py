@@ -44,6 +44,7 @@ LAYERS = (
         "provenance",
         "system",
         "ending",
+        "afterwards",
         "logger",
         "run_dir",
         "start",
@@ -66,15 +67,19 @@ LAYERS = (
         "merge",
     ),
     # 3  leaves, one framework each
-    ("keras", "domains", "board", "importance", "export", "report"),
+    ("keras", "integrations", "domains", "board", "importance", "export", "report"),
     # 4  the command line
     ("cli", "__main__"),
 )
 LAYER_OF = {part: layer for layer, parts in enumerate(LAYERS) for part in parts}
-HEAVY = ("tensorflow", "torch", "jax", "sklearn", "keras", "optuna", "ray", "pandas", "pyarrow", "openpyxl", "plotly")
+HEAVY = (
+    "tensorflow", "torch", "jax", "sklearn", "keras", "keras_tuner", "optuna", "ray", "pandas", "pyarrow",
+    "openpyxl", "plotly",
+)  # fmt: skip
 ALLOWED = {
     "keras": {"keras"}, "domains": {"keras", "sklearn"}, "tables": {"pandas", "pyarrow"}, "importance": {"sklearn"},
-    "executors": {"ray"}, "export": {"pyarrow"}, "report": {"plotly", "keras"},
+    "executors": {"ray"}, "integrations": {"keras", "keras_tuner", "sklearn"}, "export": {"pyarrow"},
+    "report": {"plotly", "keras"},
 }  # fmt: skip
 FILES_AND_CLOCKS = ("os", "shutil", "tempfile", "subprocess", "socket", "time", "datetime", "threading")
 

@@ -99,11 +99,14 @@ class Watch:
             time.sleep(0.05)
 
     def grown(self, counts):
-        """By how much the most that a process had grew, from the first third of the time to the last."""
+        """By how much the least that a process had grew, from the first third of the time to the last.
+
+        What is left over is there for good; the most depends on which runs happened to be under way at once.
+        """
         looks = len(counts[self.runner.pid])
         lasting = [seen for seen in counts.values() if len(seen) > 0.9 * looks]
         third = looks // 3
-        return max(max(seen[-third:]) - max(seen[:third]) for seen in lasting)
+        return max(min(seen[-third:]) - min(seen[:third]) for seen in lasting)
 
 
 def test_the_good_trials_finish_and_each_faulty_one_is_told_by_what_it_was(tmp_path, figure):

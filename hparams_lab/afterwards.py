@@ -1,0 +1,60 @@
+"""What is known of a run only after its end: its rank among the others, that it was the best, a picture of it.
+
+TensorBoard and `read` take points that stand behind a session end. The end itself is written once: to TensorBoard the
+first that it sees is the run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hparams_lab.errors import LogDirError
+from hparams_lab.events import media, summaries
+from hparams_lab.events.reader import event_files, read_run
+from hparams_lab.events.writer import EventFileWriter
+from hparams_lab.paths import writing
+from hparams_lab.scalar import as_float, checked_step, checked_tag
+from hparams_lab.system import SYSTEM_PREFIX
+
+
+def add_scalars(run: Path, metrics: Mapping[str, Any], step: int | None = None, fsync: bool = True) -> None:
+    """Add values by tag to a run that nobody writes any more.
+
+    Args:
+      run: its directory.
+      metrics: a number for each tag.
+      step: where they stand; the last step of the run when left out.
+      fsync: whether to wait until they are on the disk.
+
+    Raises UsageError for a value that is no number, LogDirError when the run is being written, is none, or cannot be
+    written.
+    """
+    values = {checked_tag(tag): as_float(tag, value) for tag, value in metrics.items()}
+    _add(run, summaries.scalars(values), step, fsync)
+
+
+def add_image(run: Path, tag: str, image: Any, step: int | None = None) -> None:
+    """Add an image, as `Run.image` takes it, to a run that nobody writes any more. Raises as `add_scalars` does."""
+    _add(run, media.image(checked_tag(tag), image), step, fsync=True)
+
+
+def _add(run: Path, summary: Any, step: int | None, fsync: bool) -> None:
+    files = event_files(run) if run.is_dir() else []
+    if not files:
+        raise LogDirError(f"{run} holds no run; name the directory of one")
+    step = _last_step(run) if step is None else checked_step(step)
+    with writing(run):
+        writer = EventFileWriter.append(files[-1])
+        try:
+            writer.add(summary, step)
+            writer.close(fsync)
+        finally:
+            writer.abandon()
+
+
+def _last_step(run: Path) -> int:
+    found = read_run(run, run.name)
+    columns = found.columns.items() if found else ()
+    return max((int(column.steps.max()) for tag, column in columns if not tag.startswith(SYSTEM_PREFIX)), default=0)

@@ -1,0 +1,144 @@
+"""`SearchLog`: the log directory of a search that another library runs.
+
+    log = SearchLog.open("logs/grid", "GridSearchCV")      owns the directory; refuses one that holds something else
+    log.declare(experiment)                                again, when the space turns out to be wider
+    with log.start("run-0003-fold-1", hparams) as run:     here, or in a worker process that `log` was sent to
+    log.close()
+
+One directory, one experiment, a run per training, as a sweep of ours leaves it: `top`, `report` and TensorBoard do not
+tell them apart. The values of a trial are taken as they are: the other library drew them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+
+from hparams_lab import disk
+from hparams_lab.errors import UsageError
+from hparams_lab.events.declaration import declare, experiment_message
+from hparams_lab.events.logdir import load_sweep, save_sweep
+from hparams_lab.experiment import Experiment
+from hparams_lab.logger import Run, stored_values
+from hparams_lab.owner import owned
+from hparams_lab.paths import LogDirPaths, paths_of, writing
+from hparams_lab.provenance import PROVENANCE_TAG, git_state, provenance_markdown, versions
+from hparams_lab.run_dir import make_run_dir
+from hparams_lab.sweep_dir import BY, check_not_inside, check_unused, set_aside
+from hparams_lab.trial import HParams
+from hparams_lab.values import Value
+
+
+class SearchLog:
+    """The log directory of a search. Made by `open`; in another process a copy starts runs, and nothing else.
+
+    Attributes:
+      paths: those of the directory.
+      experiment: what was declared last; None before.
+    """
+
+    def __init__(self, paths: LogDirPaths, experiment: Experiment | None = None) -> None:
+        self.paths = paths
+        self.experiment = experiment
+        self._by = ""
+        self._held = contextlib.ExitStack()
+
+    @classmethod
+    def open(cls, logdir: str | os.PathLike[str], by: str, *, fresh: bool = False, goes_on: bool = False) -> SearchLog:
+        """Own a log directory for a search.
+
+        Args:
+          logdir: made when it is not there.
+          by: what searches, such as "GridSearchCV" or "keras-tuner Hyperband"; `sweep.json` says it.
+          fresh: move what the directory holds aside, to a name beside it.
+          goes_on: whether a directory that such a search filled before may be gone on with.
+
+        Raises LogDirError when it holds something else or cannot be written, OwnedError while another works in it.
+        Nothing is written then.
+        """
+        log = cls(paths_of(logdir))
+        root = log.paths.root
+        if fresh:
+            check_not_inside(root, "fresh=True")
+        else:
+            _check(log.paths, by, goes_on)
+        try:
+            ownership = log._held.enter_context(owned(root))
+            if fresh:
+                set_aside(root)
+            else:
+                _check(log.paths, by, goes_on)  # again, now that nobody else works in it
+            ownership.announce()
+        except BaseException:
+            log.close()
+            raise
+        log._by = by
+        return log
+
+    def __reduce__(self) -> tuple[type[SearchLog], tuple[LogDirPaths, Experiment | None]]:
+        return SearchLog, (self.paths, self.experiment)
+
+    def declare(self, experiment: Experiment) -> None:
+        """Say what is tuned and measured: for TensorBoard, and in `sweep.json`. Only what differs is written."""
+        if experiment == self.experiment:
+            return
+        stored = load_sweep(self.paths)
+        with writing(self.paths.root):
+            if stored is None:
+                git = git_state()
+                stored = {BY: self._by, "created": time.time(), "versions": versions(), "git_commit": git and git[0]}
+            save_sweep(self.paths, {**stored, "experiment": experiment.to_json()})
+            declare(self.paths, experiment_message(experiment), combine=lambda old, new: new)
+        self.experiment = experiment
+
+    def start(
+        self, name: str, hparams: Mapping[str, Value], trial_id: str | None = None, provenance: bool = True
+    ) -> Run:
+        """Start a run, in any process.
+
+        Args:
+          name: of its directory; one that is taken gets a number.
+          hparams: its values by name, of types that TensorBoard holds.
+          trial_id: runs of the same trial share it; the hash of the values when left out.
+          provenance: log the command, versions and host, in the background.
+
+        Raises LogDirError when it cannot be made.
+        """
+        if self.experiment is None:
+            raise UsageError("a run starts before anything is declared; declare(experiment) comes first")
+        name = make_run_dir(self.paths, name, if_exists="number")
+        try:
+            stored = stored_values(hparams, self.experiment)
+            run = Run(
+                self.paths.run(name),
+                name,
+                HParams(hparams),
+                trial=trial_id,
+                experiment=self.experiment,
+                stored=stored,
+            )
+        except BaseException:
+            disk.remove_tree(self.paths.run(name))
+            raise
+        if provenance:
+            run.text_later(PROVENANCE_TAG, provenance_markdown)
+        return run
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        self._held.close()
+
+
+def run_name(index: int, part: str = "", number: int = 0) -> str:
+    """`run-0003`, or `run-0003-fold-1` for a part of a trial."""
+    return f"run-{index:04d}-{part}-{number}" if part else f"run-{index:04d}"
+
+
+def _check(paths: LogDirPaths, by: str, goes_on: bool) -> None:
+    """Refuse a directory that holds something else. Raises LogDirError."""
+    sweep = load_sweep(paths) if paths.root.is_dir() else None
+    if goes_on and sweep is not None and sweep.get(BY) == by:
+        return
+    check_unused(paths, "give another log directory, or fresh=True moves it aside")
