@@ -24,6 +24,7 @@ from hparams_lab.executors.limits import checked_bytes, checked_seconds
 from hparams_lab.experiment import Experiment
 from hparams_lab.owner import LOCK, Ownership, owned
 from hparams_lab.paths import LogDirPaths
+from hparams_lab.picture import picture_best
 from hparams_lab.plan import Plan
 from hparams_lab.provenance import provenance_markdown
 from hparams_lab.results import Results, RunResult
@@ -183,8 +184,10 @@ def sweep(
         yield SweepStarted(logdir, plan.size, _done_of(plan, found), plan.domain.experiment)
         yield from loop.run()
         executor.stop()  # before others may own the directory
-    results = Results.of(plan.domain.experiment, _read(logdir))
-    yield SweepEnded(results, time.monotonic() - began, stop.asked(), stop.signal)
+        results = Results.of(plan.domain.experiment, _read(logdir))
+        seconds = time.monotonic() - began
+        pictured = yield from picture_best(plan, results, stop)
+    yield SweepEnded(results, seconds, stop.asked(), stop.signal, pictured)
 
 
 def _check(plan: Plan, executor: Executor, handling: Handling) -> None:

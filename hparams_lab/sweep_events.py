@@ -68,6 +68,13 @@ class SweepNote:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureStarted:
+    """All runs are over, and the model of the best, of that name, is asked about some test images."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class SweepStopping:
     """The sweep was told to stop, by the signal of that name: nothing new is begun.
 
@@ -81,15 +88,27 @@ class SweepStopping:
 
 @dataclass(frozen=True, slots=True)
 class SweepEnded:
-    """Nothing is left to do, or the sweep was told to stop: by the signal of that number, 0 for none."""
+    """Nothing is left to do, or the sweep was told to stop: by the signal of that number, 0 for none.
+
+    `pictured` is the best run where it has a picture of its predictions.
+    """
 
     results: Results
     seconds: float
     interrupted: bool
     signal: int = 0
+    pictured: str | None = None
 
 
 SweepEvent: TypeAlias = (
-    SweepStarted | RunStarted | RunReported | RunEnded | RunRetried | SweepNote | SweepStopping | SweepEnded
+    SweepStarted
+    | RunStarted
+    | RunReported
+    | RunEnded
+    | RunRetried
+    | SweepNote
+    | PictureStarted
+    | SweepStopping
+    | SweepEnded
 )
 Observer = Callable[[SweepEvent], None]

@@ -60,6 +60,8 @@ LAYERS = (
         "resume",
         "sweep_loop",
         "stopping",
+        "answers",
+        "picture",
         "runner",
         "progress",
         "doctor",
@@ -79,7 +81,7 @@ HEAVY = (
 ALLOWED = {
     "keras": {"keras"}, "domains": {"keras", "sklearn"}, "tables": {"pandas", "pyarrow"}, "importance": {"sklearn"},
     "executors": {"ray"}, "integrations": {"keras", "keras_tuner", "sklearn"}, "export": {"pyarrow"},
-    "report": {"plotly", "keras"},
+    "report": {"plotly"},
 }  # fmt: skip
 FILES_AND_CLOCKS = ("os", "shutil", "tempfile", "subprocess", "socket", "time", "datetime", "threading")
 

@@ -38,7 +38,9 @@ from hparams_lab.words import BROKEN, in_words, metrics_in_words
 @click.option("--runs-per-gpu", type=int, default=1, help="Runs that share a GPU.")
 @click.option("--cpus-per-run", type=float, help="CPU cores, and so threads, of each run.  [default: 1]")
 @click.option("--ray-address", metavar="HOST:PORT", help="A Ray cluster, or auto.  [default: one on this machine]")
-@click.option("--save-model", is_flag=True, help="Keep each run's model as model.keras (Keras domains).")
+@click.option(
+    "--save-model", is_flag=True, help="Keep each run's model, and picture the best one's predictions (Keras domains)."
+)
 @click.option("--extend", is_flag=True, help="Add hparams, values or trials to the sweep in the log directory.")
 @click.option("--fresh", is_flag=True, help="Move what is in the log directory aside first; nothing is deleted.")
 @click.option("--retry-failed", is_flag=True, help="Run again what failed, crashed, timed out or ran out of memory.")
@@ -126,6 +128,8 @@ def _say_what_came_of_it(ended: SweepEnded, plan: Plan, logdir: Path) -> None:
         said = f"Best: {best.name}  {metrics_in_words(best.metrics, tags)}"
         say(click.style(said, bold=True) if is_terminal(sys.stdout) else said)
         say(f"      {in_words(best.hparams, plan.domain.experiment)}")
+    if ended.pictured:
+        say(f"Predictions:    {ended.pictured} in TensorBoard's Images tab")
     say(f"Leaderboard:    {program()} top {shlex.quote(str(logdir))}")
     say(f"TensorBoard:    {program()} board {shlex.quote(str(logdir))}")
 

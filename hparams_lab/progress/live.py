@@ -10,10 +10,16 @@ from typing import IO, Any
 from hparams_lab.progress import lines
 from hparams_lab.progress.footer import Footer
 from hparams_lab.progress.lines import Line, Piece
-from hparams_lab.progress.sayings import ended_in_words, over_in_words, retried_in_words, stopping_in_words
+from hparams_lab.progress.sayings import (
+    ended_in_words,
+    over_in_words,
+    picturing_in_words,
+    retried_in_words,
+    stopping_in_words,
+)
 from hparams_lab.progress.tally import Tally
 from hparams_lab.results import Outcome
-from hparams_lab.sweep_events import RunEnded, RunRetried, SweepEvent, SweepNote, SweepStopping
+from hparams_lab.sweep_events import PictureStarted, RunEnded, RunRetried, SweepEvent, SweepNote, SweepStopping
 from hparams_lab.words import COLOURS, in_units, visible
 
 FRAME_SECONDS = 0.125
@@ -34,6 +40,7 @@ class LiveView:
         self._tally = Tally()
         self._lock = threading.Lock()
         self._above: list[Line] = []
+        self._last_act: list[Line] = []
         self._seconds = frame_seconds
         self._is_over = threading.Event()
         self._is_told = False
@@ -52,6 +59,8 @@ class LiveView:
         """Take note of an event; it is drawn with the next frame."""
         with self._lock:
             self._tally.take(event)
+            if isinstance(event, PictureStarted):
+                self._last_act = [[Piece(picturing_in_words(event))]]
             said = _said(event)
             if said is not None:
                 self._above.append([said])
@@ -84,7 +93,12 @@ class LiveView:
         else:
             standing = self._tally.standing()
             told = f"{in_units(seconds)}  {lines.left(standing)}".rstrip()
-            head = [lines.bar(standing, width, told), lines.counts(standing), *lines.best_so_far(standing)][:height]
+            head = [
+                lines.bar(standing, width, told),
+                lines.counts(standing),
+                *lines.best_so_far(standing),
+                *self._last_act,
+            ][:height]
             yield from head
             yield from lines.running(standing, width, height - len(head))
 

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 from hparams_lab.progress.output import encoding_of, write_line
 from hparams_lab.sweep_events import (
+    PictureStarted,
     RunEnded,
     RunReported,
     RunRetried,
@@ -45,6 +46,8 @@ def event_as_json(event: SweepEvent) -> dict[str, Any]:
         return {"event": "run_ended", **run_as_json(event.result)}
     if isinstance(event, SweepNote):
         return {"event": "note", "text": event.text}
+    if isinstance(event, PictureStarted):
+        return {"event": "picture_started", "run": event.name}
     if isinstance(event, SweepStopping):
         running = list(event.running)
         return {"event": "sweep_stopping", "running": running, "signal": event.signal_name, "at_once": event.at_once}
@@ -66,4 +69,5 @@ def _ended(event: SweepEnded) -> dict[str, Any]:
         "signal": event.signal,
         "outcomes": dict(Counter(str(run.outcome) for run in event.results.runs)),
         "best": {"run": best.name, "hparams": dict(best.hparams), "metrics": best.metrics} if best else None,
+        "pictured": event.pictured,
     }

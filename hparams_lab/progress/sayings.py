@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hparams_lab.results import Outcome, RunResult
-from hparams_lab.sweep_events import RunRetried, SweepEnded, SweepStopping
+from hparams_lab.sweep_events import PictureStarted, RunRetried, SweepEnded, SweepStopping
 from hparams_lab.words import counted, in_units, visible
 
 LONGEST_REASON = 500
@@ -29,6 +29,11 @@ def retried_in_words(event: RunRetried) -> str:
 def ended_in_words(run: RunResult) -> str:
     """How a run ended that did not complete."""
     return f"{visible(run.name)} {run.outcome}{f': {_short(run.reason)}' if run.reason else ''}"
+
+
+def picturing_in_words(event: PictureStarted) -> str:
+    """What goes on between the last run's end and that of the sweep."""
+    return f"asking the model of {visible(event.name)} about some test images"
 
 
 def over_in_words(event: SweepEnded, done: int, runs: int | None, begun: int) -> str:
