@@ -125,7 +125,7 @@ class DeclaringRun(Run):
         super().leave()
 
 
-def checked_values(hparams: Mapping[Any, Any], as_text: bool = False) -> dict[str, Value]:
+def checked_values(hparams: Mapping[Any, Any], hparams_as_text: bool = False) -> dict[str, Value]:
     """The values by name as plain Python. Raises HParamValueError for types that TensorBoard cannot hold."""
     if not isinstance(hparams, Mapping):
         raise HParamValueError(f"hparams are {short(hparams)} ({type(hparams).__name__}); wanted values by name")
@@ -138,12 +138,12 @@ def checked_values(hparams: Mapping[Any, Any], as_text: bool = False) -> dict[st
         name = name_of(key)
         if not name.strip():
             raise HParamValueError("an hparam has an empty name; give each a name")
-        found[name] = checked(name, _as_text(value) if as_text else value)
+        found[name] = checked(name, as_text(value) if hparams_as_text else value)
     return found
 
 
-def _as_text(value: Any) -> Any:
-    """Lists, dicts and objects as text: JSON where they have it."""
+def as_text(value: Any) -> Any:
+    """Lists, dicts and objects as text: JSON where they have it. What TensorBoard holds is given back as it is."""
     if unwrap(value) is None or isinstance(unwrap(value), (bool, int, float, str)):
         return value
     try:

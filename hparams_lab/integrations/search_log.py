@@ -17,9 +17,13 @@ import time
 from collections.abc import Mapping
 
 from hparams_lab import disk
-from hparams_lab.errors import UsageError
+from hparams_lab.errors import LogDirError, UsageError
 from hparams_lab.events.declaration import declare, experiment_message
+from hparams_lab.events.event_file import read_events
 from hparams_lab.events.logdir import load_sweep, save_sweep
+from hparams_lab.events.reader import end_of_logged, event_files, read_run
+from hparams_lab.events.record import frame, read_records
+from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.experiment import Experiment
 from hparams_lab.logger import Run, stored_values
 from hparams_lab.owner import owned
@@ -27,6 +31,7 @@ from hparams_lab.paths import LogDirPaths, paths_of, writing
 from hparams_lab.provenance import PROVENANCE_TAG, git_state, provenance_markdown, versions
 from hparams_lab.run_dir import make_run_dir
 from hparams_lab.sweep_dir import BY, check_not_inside, check_unused, set_aside
+from hparams_lab.system import SYSTEM_PREFIX
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value
 
@@ -94,7 +99,13 @@ class SearchLog:
         self.experiment = experiment
 
     def start(
-        self, name: str, hparams: Mapping[str, Value], trial_id: str | None = None, provenance: bool = True
+        self,
+        name: str,
+        hparams: Mapping[str, Value],
+        trial_id: str | None = None,
+        provenance: bool = True,
+        judged: bool = True,
+        fsync: bool = True,
     ) -> Run:
         """Start a run, in any process.
 
@@ -103,6 +114,8 @@ class SearchLog:
           hparams: its values by name, of types that TensorBoard holds.
           trial_id: runs of the same trial share it; the hash of the values when left out.
           provenance: log the command, versions and host, in the background.
+          judged: whether it has diverged when it completes and its objective is not finite; else the caller says so.
+          fsync: whether its end waits until the run is on the disk.
 
         Raises LogDirError when it cannot be made.
         """
@@ -116,8 +129,9 @@ class SearchLog:
                 name,
                 HParams(hparams),
                 trial=trial_id,
-                experiment=self.experiment,
+                experiment=self.experiment if judged else None,
                 stored=stored,
+                fsync=fsync,
             )
         except BaseException:
             disk.remove_tree(self.paths.run(name))
@@ -125,6 +139,40 @@ class SearchLog:
         if provenance:
             run.text_later(PROVENANCE_TAG, provenance_markdown)
         return run
+
+    def go_on(self, name: str, hparams: Mapping[str, Value], after: int | None = None) -> Run:
+        """Go on with a run that nobody writes, after its last whole record. An end that it has is taken back.
+
+        Args:
+          name: of its directory.
+          hparams: its values by name.
+          after: a step; what was logged behind it goes, to be logged again.
+
+        Raises LogDirError when it holds no run, or cannot be written.
+        """
+        directory = self.paths.run(name)
+        before = read_run(directory, name)
+        if before is None:
+            raise LogDirError(f"{directory} holds no run to go on with; delete it, or choose another log directory")
+        with writing(directory):
+            writer = EventFileWriter.append(event_files(directory)[-1])
+            try:
+                data = writer.path.read_bytes()
+                writer.truncate(min(end_of_logged(data), len(data) if after is None else end_of_steps(data, after)))
+            except BaseException:
+                writer.abandon()
+                raise
+        kept = (column.steps for tag, column in before.columns.items() if not tag.startswith(SYSTEM_PREFIX))
+        step = max((int(steps.max()) for steps in kept), default=-1)
+        step = step if after is None else min(step, after)
+        return Run(
+            directory,
+            name,
+            HParams(hparams),
+            trial=before.trial_id,
+            experiment=self.experiment,
+            reopened=(writer, step),
+        )
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -134,6 +182,14 @@ class SearchLog:
 def run_name(index: int, part: str = "", number: int = 0) -> str:
     """`run-0003`, or `run-0003-fold-1` for a part of a trial."""
     return f"run-{index:04d}-{part}-{number}" if part else f"run-{index:04d}"
+
+
+def end_of_steps(data: bytes, last: int) -> int:
+    """Where in a run's file the first record begins that stands behind the step `last`."""
+    for offset, payload in read_records(data):
+        if any(event.step > last for event in read_events(frame(payload))):
+            return offset
+    return len(data)
 
 
 def _check(paths: LogDirPaths, by: str, goes_on: bool) -> None:
