@@ -12,11 +12,10 @@ from typing import Any
 
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import media, summaries
-from hparams_lab.events.reader import event_files, read_run
+from hparams_lab.events.reader import event_files
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.paths import writing
 from hparams_lab.scalar import as_float, checked_step, checked_tag
-from hparams_lab.system import SYSTEM_PREFIX
 
 
 def add_scalars(run: Path, metrics: Mapping[str, Any], step: int | None = None, fsync: bool = True) -> None:
@@ -44,17 +43,11 @@ def _add(run: Path, summary: Any, step: int | None, fsync: bool) -> None:
     files = event_files(run) if run.is_dir() else []
     if not files:
         raise LogDirError(f"{run} holds no run; name the directory of one")
-    step = _last_step(run) if step is None else checked_step(step)
+    step = None if step is None else checked_step(step)
     with writing(run):
         writer = EventFileWriter.append(files[-1])
         try:
-            writer.add(summary, step)
+            writer.add(summary, writer.last_step if step is None else step)
             writer.close(fsync)
         finally:
             writer.abandon()
-
-
-def _last_step(run: Path) -> int:
-    found = read_run(run, run.name)
-    columns = found.columns.items() if found else ()
-    return max((int(column.steps.max()) for tag, column in columns if not tag.startswith(SYSTEM_PREFIX)), default=0)

@@ -18,6 +18,9 @@ _UNSEEN = re.compile(r"(?:^|/)(?:val|valid|validation|test|eval)[/_]")
 LARGEST_STEP = 2**31 - 1
 """A step above this answers 500 for the whole directory in TensorBoard's HParams tab."""
 
+SYSTEM_PREFIX = "sys/"
+"""How the tags of samples of the machine begin, which stand at seconds and not at steps."""
+
 LARGEST_SCALAR = 3.4028235677973366e38
 """Beyond this a value is infinite in the 32 bits that TensorBoard's scalars have."""
 

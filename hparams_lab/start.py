@@ -33,7 +33,8 @@ from hparams_lab.logger import Run, Stored, stored_values
 from hparams_lab.paths import LogDirPaths, paths_of
 from hparams_lab.provenance import PROVENANCE_TAG, provenance_markdown
 from hparams_lab.run_dir import IfExists, checked_run_name, make_run_dir
-from hparams_lab.system import SYSTEM_PREFIX, SystemSampler, found_psutil
+from hparams_lab.scalar import SYSTEM_PREFIX
+from hparams_lab.system import SystemSampler, found_psutil
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value, canonical, checked, name_of, short, unwrap
 

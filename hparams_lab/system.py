@@ -15,7 +15,6 @@ from hparams_lab.errors import HParamsLabError, MissingExtraError
 if TYPE_CHECKING:
     from hparams_lab.logger import Run
 
-SYSTEM_PREFIX = "sys/"
 SECONDS = 10.0
 """Between two samples. A sample's step is the whole seconds since the run began."""
 

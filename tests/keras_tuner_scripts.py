@@ -77,7 +77,7 @@ def faulty(hp):
     if what == "big":
         net.add(keras.layers.Dense(1000))
     if what == "nan":
-        net.compile(keras.optimizers.SGD(1e30), "sparse_categorical_crossentropy", run_eagerly=True)
+        net.compile("sgd", lambda y, said: keras.ops.mean(said) * float("nan"), metrics=["accuracy"], run_eagerly=True)
     return net
 
 space = keras_tuner.HyperParameters()
@@ -85,6 +85,12 @@ space.Fixed("units", 4), space.Fixed("rate", 0.01)
 more = dict(hyperparameters=space, max_model_size=5000, max_consecutive_failed_trials=9)
 tuner = log_to(made(keras_tuner.GridSearch, "faulty", faulty, objective="val_loss", **more), "logs/faulty")
 found["faulty"] = told(search(tuner, 1))
+
+# judged by the accuracy, which there is without a loss
+space = keras_tuner.HyperParameters()
+space.Fixed("units", 4), space.Fixed("rate", 0.01), space.Fixed("what", "nan")
+tuner = log_to(made(keras_tuner.GridSearch, "lost", faulty, hyperparameters=space), "logs/lost")
+found["lost"] = told(search(tuner, 1))
 
 # a retry that works out
 tries = []

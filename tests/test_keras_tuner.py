@@ -62,6 +62,8 @@ def test_executions_are_runs_of_one_trial_each_judged_by_its_best_epoch(searches
         assert [*points.steps[:2]] == [1, 2]
         assert run.metrics["val/accuracy"] == points.values.max()
         assert run.metrics["best_epoch"] == 1 + points.values.argmax()
+        assert len({*points.steps}) == len(points.steps)  # TensorBoard's fast loader shows one point a step
+        assert len(points.steps) == 2 + (points.values[1] < points.values[0])
         assert {"train/loss", "train/accuracy", "val/loss"} < run.metrics.keys()
 
 
@@ -117,6 +119,10 @@ def test_statuses_are_true(searches):
     assert np.isnan(by_what["nan"].metrics["val/loss"])
     assert sorted(status for status, _, _ in told.values()) == ["COMPLETED", "FAILED", "FAILED", "FAILED"]
     assert str(results.experiment.hparam("units").domain) == "{4}"
+    lost, _ = read(searches, "lost")
+    (run,) = lost.runs
+    assert (run.outcome, run.reason) == (Outcome.DIVERGED, "'val/loss' is nan at the epoch that counts, 1")
+    assert np.isfinite(run.metrics["val/accuracy"])
 
 
 def test_a_retry_that_works_out_takes_the_place_of_what_failed(searches):

@@ -1,4 +1,4 @@
-"""Where the whole records of a file end, and whether a session's end is among them; read in bounded memory."""
+"""Where the whole records of a file end, and what a writer that goes on needs to know; read in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hparams_lab.events import summaries
 from hparams_lab.events.cursor import Cursor
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.findings import Finding, Kind
+from hparams_lab.scalar import SYSTEM_PREFIX
 
 _BLOCK = 1 << 16
 
@@ -22,6 +23,7 @@ class Tail(NamedTuple):
 
     whole: int  # bytes: what comes behind is torn, or broken to the file's end
     has_end: bool
+    last_step: int  # of what was logged by steps, so not the samples of the system; 0 without any
 
 
 def tail_of(path: str) -> Tail:
@@ -47,7 +49,7 @@ def tail_of(path: str) -> Tail:
             )
         if finding.kind is Kind.BAD_CHECKSUM and finding.offset + finding.bytes_lost == whole:
             whole = finding.offset
-    return Tail(whole, ends.found)
+    return Tail(whole, ends.found, ends.last_step)
 
 
 def _is_nothing_from(path: str, offset: int) -> bool:
@@ -58,15 +60,20 @@ def _is_nothing_from(path: str, offset: int) -> bool:
 
 
 class _Ends:
-    """A sink for `Scanner` that looks for a session's end only."""
+    """A sink for `Scanner` that looks for a session's end, and for the last step."""
 
     found = False
+    last_step = 0
 
     def take_point(self, tags: Sequence[str], step: int, wall_time: float, values: Sequence[float]) -> None:
-        """Nothing."""
+        """The step."""
+        if step > self.last_step and not all(tag.startswith(SYSTEM_PREFIX) for tag in tags):
+            self.last_step = step
 
     def take_points(self, tag: str, points: Scalars) -> None:
-        """Nothing."""
+        """The last step of a tag."""
+        if len(points.steps) and not tag.startswith(SYSTEM_PREFIX):
+            self.last_step = max(self.last_step, int(points.steps.max()))
 
     def take_value(self, value: Summary.Value, offset: int) -> None:
         """Whether it is the end. Raises BadSummary as `Sink` may."""

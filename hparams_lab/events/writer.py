@@ -31,6 +31,7 @@ class EventFileWriter:
 
     Attributes:
       has_end: whether `append` found a session's end in the file: another is not to be added.
+      last_step: the last step that `append` found, the system's samples apart.
     """
 
     def __init__(self, path: str | Path, fd: int) -> None:
@@ -40,6 +41,7 @@ class EventFileWriter:
         self._buffer: list[bytes | memoryview] = []
         self._lost: tuple[int | None, str | None] | None = None  # by which error of a wait for the disk
         self.has_end = False
+        self.last_step = 0
         lock_shared_with_nobody(fd)
 
     @property
@@ -76,7 +78,7 @@ class EventFileWriter:
             raise LogDirError(f"{path} is being written by another process; wait for it to end")
         writer = cls(path, fd)
         try:
-            whole, writer.has_end = tail_of(str(path))
+            whole, writer.has_end, writer.last_step = tail_of(str(path))
             if whole < os.fstat(fd).st_size:
                 writer.truncate(whole)
         except BaseException:

@@ -30,8 +30,8 @@ from hparams_lab.owner import owned
 from hparams_lab.paths import LogDirPaths, paths_of, writing
 from hparams_lab.provenance import PROVENANCE_TAG, git_state, provenance_markdown, versions
 from hparams_lab.run_dir import make_run_dir
+from hparams_lab.scalar import SYSTEM_PREFIX
 from hparams_lab.sweep_dir import BY, check_not_inside, check_unused, set_aside
-from hparams_lab.system import SYSTEM_PREFIX
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value
 

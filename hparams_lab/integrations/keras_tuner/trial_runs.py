@@ -1,7 +1,8 @@
 """The runs of a trial of a tuner: one per training, kept open until it is known how the trial ended.
 
-A training is judged by its best epoch, so the objective's tag ends on that value: a last point at the last step. A
-trial that Hyperband promotes is trained on in the same runs; the best of its rounds counts, as it does to keras-tuner.
+A training is judged by its best epoch, so the objective's tag ends on that value: where the last epoch has another, by
+a point one step behind it. Where the loss of that epoch is no number any more, the training has diverged. A trial that
+Hyperband promotes is trained on in the same runs; the best of its rounds counts, as it does to keras-tuner.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from hparams_lab.logger import Run
 from hparams_lab.results import Outcome
 from hparams_lab.values import Value
 
+LOSSES = ("train/loss", "val/loss")
 COMPLETED = (Outcome.COMPLETED, "", "")
 Ending = tuple[Outcome, str, str]
 
@@ -37,6 +39,7 @@ class Training:
       run: None before the values of the trial are known.
       tags: what was logged.
       points: the objective at each step of this round.
+      lost: the steps at which a loss was not finite, with its tag and value.
       rounds: what the rounds came to that are over.
       ending: how it ended, once it did.
     """
@@ -46,6 +49,7 @@ class Training:
         self.run: Run | None = None
         self.tags: set[str] = set()
         self.points: list[tuple[int, float]] = []
+        self.lost: dict[int, tuple[str, float]] = {}
         self.rounds: list[Judged] = []
         self.judged = Judged()
         self.result: dict[str, float] = {}
@@ -53,6 +57,7 @@ class Training:
         self.goes_on = goes_on
         self._after = after
         self._last = -1
+        self._objective: float | None = None  # as the last epoch has it
         self._offset = 0
 
     @property
@@ -73,6 +78,7 @@ class Training:
     def remember(self, points: list[tuple[int, float]], objective: Objective) -> None:
         """Take over what a run that is gone on with logged of the objective before."""
         self._last = max((step for step, _ in points), default=-1)
+        self._objective = points[-1][1] if points else None
         if (best := objective.best(points)) is not None:
             self.rounds.append(Judged(best[1], best[0]))
 
@@ -87,7 +93,11 @@ class Training:
         self.run.log(tags, step=step)
         self.tags.update(tags)
         if objective.tag in tags:
-            self.points.append((step, tags[objective.tag]))
+            self._objective = tags[objective.tag]
+            self.points.append((step, self._objective))
+        for tag in LOSSES:
+            if not math.isfinite(tags.get(tag, 0.0)):
+                self.lost[step] = tag, tags[tag]
 
     def judge(self, objective: Objective, value: float | None) -> None:
         """Say what this round came to: by the best epoch, unless the training returned a `value` that is none's."""
@@ -109,11 +119,19 @@ class Training:
             return
         final = {**self.result, **more}
         if of.value is not None:
+            if self._objective is not None and not _same(self._objective, of.value):
+                self.run.log({objective.tag: of.value}, step=self._last + 1)  # else it hides that of the last epoch
             final[objective.tag] = of.value
         if of.step is not None:
             final[BEST_EPOCH] = of.step
-        outcome, reason, details = self.ending or COMPLETED
-        self.run.finish(final, outcome, reason, details)
+        self.run.finish(final, *(self.ending or self._divergence(of)))
+
+    def _divergence(self, of: Judged) -> Ending:
+        """How a training ended that was complete: diverged, where the loss at the epoch that counts is no number."""
+        if of.step not in self.lost:
+            return COMPLETED
+        tag, value = self.lost[of.step]
+        return Outcome.DIVERGED, f"{tag!r} is {value} at the epoch that counts, {of.step}", ""
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils._metadata_requests import RequestMethod
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
@@ -64,8 +65,9 @@ class _KerasEstimator:
     history_: FitHistory
     input_shape_: tuple[int, ...]
 
-    # That of keras.wrappers forgets parameters.
+    # In place of those of keras.wrappers: one forgets parameters, the other asks for what `score` gets.
     __sklearn_clone__ = BaseEstimator.__sklearn_clone__
+    set_fit_request = RequestMethod("fit", ["sample_weight", "validation_data"])
 
     def _take(self, build: Callable[..., Any], arguments: Mapping[str, Any], **options: Any) -> None:
         """Keep the parameters that the constructor was given."""
@@ -304,7 +306,9 @@ class KerasClassifier(_KerasEstimator, keras.wrappers.SKLearnClassifier):
                 raise EstimatorError(f"y has classes besides those that were fitted: {self.classes_.tolist()}")
             return np.searchsorted(self.classes_, y)
         if len(found) < 2:
-            raise EstimatorError(f"y has one class, {found.tolist()[0]!r}; a classifier can't train with fewer than two")
+            raise EstimatorError(
+                f"y has one class, {found.tolist()[0]!r}; a classifier can't train with fewer than two"
+            )
         self.classes_ = found
         return indices
 
