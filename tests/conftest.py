@@ -28,6 +28,18 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop("COLUMNS", None)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that share a fixture of their module go to one worker: it would be set up once in each."""
+    if not hasattr(config, "workerinput"):
+        return
+    for item in items:
+        known = getattr(item, "_fixtureinfo").name2fixturedefs.items()  # noqa: B009
+        shared = sorted(name for name, found in known if found[-1].scope == "module")
+        if shared:
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.name}-{'-'.join(shared)}"))
+
+
 @pytest.fixture(scope="session")
 def mnist_npz() -> Path:
     """The real MNIST, as Keras keeps it: `x_train`, `y_train`, `x_test`, `y_test`."""
