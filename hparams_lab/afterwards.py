@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hparams_lab.errors import LogDirError
+from hparams_lab.errors import LogDirError, UsageError
 from hparams_lab.events import media, summaries
-from hparams_lab.events.reader import event_files
+from hparams_lab.events.reader import OUTCOME_TAG, event_files
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.paths import writing
+from hparams_lab.results import Outcome
 from hparams_lab.scalar import as_float, checked_step, checked_tag
 
 
@@ -32,6 +33,16 @@ def add_scalars(run: Path, metrics: Mapping[str, Any], step: int | None = None, 
     """
     values = {checked_tag(tag): as_float(tag, value) for tag, value in metrics.items()}
     _add(run, summaries.scalars(values), step, fsync)
+
+
+def add_outcome(run: Path, outcome: Outcome, reason: str) -> None:
+    """Say how a run of a completed status ended that nobody writes any more, as far as its status goes with it.
+
+    Raises UsageError for an outcome of another status than SUCCESS: the session end stays.
+    """
+    if outcome not in (Outcome.COMPLETED, Outcome.PRUNED):
+        raise UsageError(f"the outcome {outcome} does not go with the status SUCCESS; wanted completed or pruned")
+    _add(run, summaries.text(OUTCOME_TAG, f"{outcome}: {reason}"), None, fsync=False)
 
 
 def add_image(run: Path, tag: str, image: Any, step: int | None = None) -> None:

@@ -348,6 +348,8 @@ def owner_in_words(root: Path, owner: Owner, now: float) -> str:
         clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(owner.since))
         known += [f"since {clock}, {in_units(max(0.0, now - owner.since))} ago"]
     who = f" ({', '.join(known)})" if known else ""
+    if owner.is_here and owner.pid == os.getpid():
+        return f"{root} is being logged into by this very process{who}; end that first, or choose another directory"
     stop = f"stop it with `kill {owner.pid}`, " if owner.is_here else ""
     return f"{root} is being swept by another runner{who}; wait for it, {stop}or choose another --logdir"
 

@@ -46,7 +46,7 @@ def picture_best(plan: Plan, results: Results, stop: StopRequests) -> Generator[
             add_image(run.dir, PREDICTIONS_TAG, answers.picture)
     except NoImagesError:
         return None
-    except HParamsLabError as error:  # those of the files say what to do
+    except (HParamsLabError, OSError) as error:  # those of the files say what to do
         again = "; the same command tries again" if isinstance(error, NoAnswersError) else ""
         yield _note(best.name, f"{error}{again}")
         return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from hparams_lab.errors import UsageError
@@ -64,6 +66,15 @@ def as_float(tag: str, value: Any) -> float:
             pass
     shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
     raise UsageError(f"metric {tag!r} is {short(value)} ({type(value).__name__}{shape}); wanted a single number")
+
+
+def single_numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Those of the values that are single numbers; a metric of a framework may be a vector, an image, a text."""
+    found = {}
+    for tag, value in values.items():
+        with contextlib.suppress(UsageError):
+            found[tag] = as_float(tag, value)
+    return found
 
 
 def is_of_unseen_data(tag: str) -> bool:

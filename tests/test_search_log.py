@@ -2,6 +2,7 @@
 
 import multiprocessing
 import pickle
+import re
 import time
 
 import numpy as np
@@ -10,12 +11,13 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard_client import Client, session, values
 
 import hparams_lab as lab
-from hparams_lab.afterwards import add_image, add_scalars
+from hparams_lab.afterwards import add_image, add_outcome, add_scalars
 from hparams_lab.board import Board
 from hparams_lab.doctor.examine import examine
 from hparams_lab.errors import LogDirError, OwnedError, UsageError
 from hparams_lab.events.reader import event_files
-from hparams_lab.integrations.search_log import SearchLog, run_name
+from hparams_lab.integrations.search_log import SearchLog, not_lost, run_name
+from hparams_lab.results import Outcome
 
 SPACE = lab.Experiment(
     [lab.HParam("units", lab.Discrete([8, 16])), lab.HParam("solver", lab.Discrete(["adam", None]))],
@@ -95,7 +97,7 @@ def test_a_run_before_the_declaration_is_refused(log):
 
 
 def test_one_owner(log):
-    with pytest.raises(OwnedError, match="is being swept by another runner"):
+    with pytest.raises(OwnedError, match="is being logged into by this very process"):
         SearchLog.open(log.paths.root, "GridSearchCV")
     log.close()
     SearchLog.open(log.paths.root, "GridSearchCV").close()
@@ -170,6 +172,25 @@ def test_an_image_after_the_end(run_dir):
     (file,) = event_files(run_dir)
     values = [(value.tag, event.step) for event in EventFileLoader(str(file)).Load() for value in event.summary.value]
     assert values[-1] == ("predictions", 7)
+
+
+def test_a_run_that_worked_may_have_been_pruned(log, run_dir):
+    add_outcome(run_dir, Outcome.PRUNED, "left out after iteration 0")
+    (run,) = lab.read(log.paths.root).runs
+    assert (run.outcome, run.reason) == (Outcome.PRUNED, "left out after iteration 0")
+    assert lab.read(log.paths.root).best() is None
+    with pytest.raises(UsageError, match="failed does not go with the status SUCCESS"):
+        add_outcome(run_dir, Outcome.FAILED, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(LogDirError("the disk is full"), "the disk is full"), (OSError(5, "no"), "OSError(5, 'no')")]
+)
+def test_what_cannot_be_logged_is_a_warning(error, said):
+    with pytest.warns(UserWarning, match=f"^a fold is not in the log: {re.escape(said)}$"), not_lost("a fold"):
+        raise error
+    with pytest.raises(KeyboardInterrupt), not_lost("a fold"):
+        raise KeyboardInterrupt
 
 
 def test_the_systems_samples_are_no_steps(log, tmp_path):

@@ -14,10 +14,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 
 from hparams_lab import disk
-from hparams_lab.errors import LogDirError, UsageError
+from hparams_lab.errors import HParamsLabError, LogDirError, UsageError
 from hparams_lab.events.declaration import declare, experiment_message
 from hparams_lab.events.event_file import read_events
 from hparams_lab.events.logdir import load_sweep, save_sweep
@@ -117,7 +118,7 @@ class SearchLog:
           judged: whether it has diverged when it completes and its objective is not finite; else the caller says so.
           fsync: whether its end waits until the run is on the disk.
 
-        Raises LogDirError when it cannot be made.
+        Raises LogDirError when it cannot be made, UsageError before anything is declared.
         """
         if self.experiment is None:
             raise UsageError("a run starts before anything is declared; declare(experiment) comes first")
@@ -182,6 +183,21 @@ class SearchLog:
 def run_name(index: int, part: str = "", number: int = 0) -> str:
     """`run-0003`, or `run-0003-fold-1` for a part of a trial."""
     return f"run-{index:04d}-{part}-{number}" if part else f"run-{index:04d}"
+
+
+@contextlib.contextmanager
+def not_lost(what: str, stacklevel: int = 4) -> Iterator[None]:
+    """Whatever goes wrong with the log in this block is a warning: what was trained is not to be lost for that.
+
+    Args:
+      what: is then not in the log, in words.
+      stacklevel: as `warnings.warn` takes it.
+    """
+    try:
+        yield
+    except Exception as error:  # of the log, of the disk, or of ours
+        said = str(error) if isinstance(error, HParamsLabError) else repr(error)
+        warnings.warn(f"{what} is not in the log: {said}", stacklevel=stacklevel)
 
 
 def end_of_steps(data: bytes, last: int) -> int:
