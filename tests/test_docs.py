@@ -12,8 +12,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from tensorboard_client import Client
 
 import hparams_lab as lab
+from hparams_lab.board import Board
+from hparams_lab.doctor.view import View
 from hparams_lab.ending import ending
 from hparams_lab.events import summaries
 from hparams_lab.paths import LogDirPaths
@@ -98,6 +101,34 @@ def test_running_blocks_run_in_order(tmp_path):
     sweep = json.loads(said[-2].splitlines()[-1])["sweep"]
     assert (sweep["runs"], sweep["outcomes"]) == (4, {"completed": 4})
     assert len(re.findall(r"^run-\d{4} completed", said[-1], re.MULTILINE)) == 4
+
+
+WAYS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "docs/three-ways.md").read_text(encoding="utf-8"), re.M | re.S)
+
+
+def test_the_model_is_tuned_three_ways_and_all_are_compared(tmp_path):
+    for package, extra in (("keras", "tensorflow"), ("sklearn", "sklearn"), ("keras_tuner", "keras-tuner")):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed (pip install 'hparams-lab[{extra}]')")
+    said = []
+    for language, text in WAYS:
+        if language == "python":
+            (tmp_path / re.match(r"# (\w+\.py)\n", text)[1]).write_text(text, encoding="utf-8")
+        for line in text.splitlines() if language == "bash" else ():
+            said.append(assert_line_runs(line, tmp_path))
+    _, grid, tuner, top, _ = said
+    assert "'units': 64" in grid
+    assert "'units': " in tuner
+    ranked = [line.split()[1].split("/")[0] for line in top.splitlines() if re.match(r" +\d+ ", line)]
+    shown = next(text for language, text in WAYS if language == "text").splitlines()
+    assert sorted(ranked) == ["hparams-lab"] * 4 + ["keras-tuner"] * 4 + ["scikit-learn"] * 4
+    assert [line.split() for line in shown[:2]] == [line.split() for line in top.splitlines()[:2]]
+    results = lab.read(tmp_path / "logs")
+    assert results.best().metrics["val/accuracy"] > 0.9
+    with View([tmp_path / "logs"]) as view, Board(view.logdir, 0) as board:
+        rows = Client(board.url).loaded(groups=12, metrics=12, tag="val/accuracy")
+        assert {column["name"] for column in Client(board.url).columns().values()} == {"units", "learning_rate"}
+    assert sorted(len(row["sessions"]) for row in rows) == [1] * 8 + [3] * 4
 
 
 OUTCOMES = re.findall(
