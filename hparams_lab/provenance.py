@@ -93,11 +93,16 @@ def _first_value(path: str, key: str) -> str | None:
         return None
 
 
+def command() -> str:
+    """How this program was started, for a shell."""
+    return shlex.join([sys.executable, *sys.orig_argv[1:]])
+
+
 def provenance(installed: bool = False) -> dict[str, str]:
     """Everything, by name, in words. `installed` is for `versions`."""
     git = git_state()
     found = {
-        "command": shlex.join([sys.executable, *sys.orig_argv[1:]]),
+        "command": command(),
         "git commit": f"{git[0]}{' with changes' if git[1] else ''}" if git else "not in git",
         "host": socket.gethostname(),
         "system": platform.platform(),

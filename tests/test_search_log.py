@@ -47,6 +47,15 @@ def of_a_worker(log, fold):
         run.log({"val/accuracy": fold / 10})
 
 
+def test_who_shows_a_run_is_told_what_made_the_search(log, lines_of):
+    log.declare(SPACE)
+    with log.start("run-0000", VALUES, provenance=False) as run:
+        run.log({"val/accuracy": 0.5})
+    said = " ".join(lines_of("show", log.paths.root, "best"))
+    assert "pytest" in said
+    assert "the program that made the sweep, all of it" in said
+
+
 def test_runs_of_workers_are_one_trial(log):
     log.declare(SPACE)
     spawn = multiprocessing.get_context("spawn")

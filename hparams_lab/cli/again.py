@@ -36,12 +36,12 @@ def provenance_of(run: RunResult) -> dict[str, str]:
 
 def again(logdir: Path, trial: TrialResult, results: Results) -> Again:
     """The command that would run a trial again."""
-    recorded = provenance_of(trial.runs[0]).get("command")
     root = logdir / trial.sweep
     try:
         sweep = load_sweep(LogDirPaths(root))
     except HParamsLabError:
         sweep = None
+    recorded = provenance_of(trial.runs[0]).get("command") or (sweep or {}).get("command")
     declared = results.sweeps.get(trial.sweep) or results.declared
     arguments = _run_arguments(recorded)
     if sweep and declared and "domain" in sweep and (arguments or not recorded):

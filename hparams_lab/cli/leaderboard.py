@@ -168,7 +168,7 @@ class Leaderboard:
         mean = self.ranking.mean(trial, tag)
         if mean is None:
             return Cell("-")
-        spread = self.ranking.spread(trial, tag)
+        spread = self.ranking.spread(trial, tag) or None  # a rank, say, is the same in all runs: no spread to show
         return Cell(mean_in_words(mean, spread), bold=tag == self.ranking.tag)
 
     def _below(self, hidden: Sequence[str], shown: int) -> Iterator[str]:

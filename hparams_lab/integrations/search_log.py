@@ -29,7 +29,7 @@ from hparams_lab.experiment import Experiment
 from hparams_lab.logger import Run, stored_values
 from hparams_lab.owner import owned
 from hparams_lab.paths import LogDirPaths, paths_of, writing
-from hparams_lab.provenance import PROVENANCE_TAG, git_state, provenance_markdown, versions
+from hparams_lab.provenance import PROVENANCE_TAG, command, git_state, provenance_markdown, versions
 from hparams_lab.run_dir import make_run_dir
 from hparams_lab.scalar import SYSTEM_PREFIX
 from hparams_lab.sweep_dir import BY, check_not_inside, check_unused, set_aside
@@ -94,7 +94,8 @@ class SearchLog:
         with writing(self.paths.root):
             if stored is None:
                 git = git_state()
-                stored = {BY: self._by, "created": time.time(), "versions": versions(), "git_commit": git and git[0]}
+                stored = {BY: self._by, "command": command(), "created": time.time()}
+                stored |= {"versions": versions(), "git_commit": git and git[0]}
             save_sweep(self.paths, {**stored, "experiment": experiment.to_json()})
             declare(self.paths, experiment_message(experiment), combine=lambda old, new: new)
         self.experiment = experiment

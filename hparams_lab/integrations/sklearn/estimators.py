@@ -38,17 +38,9 @@ from hparams_lab.integrations.sklearn.fitting import (
     outputs_of,
     quiet,
     seeded,
+    validate_data,
     width_of,
 )
-
-try:
-    from sklearn.utils.validation import validate_data
-except ImportError:  # before scikit-learn 1.6
-
-    def validate_data(estimator: Any, *arrays: Any, **options: Any) -> Any:
-        """What later is a function was a method."""
-        return estimator._validate_data(*arrays, **options)
-
 
 Array = NDArray[Any]
 
@@ -68,6 +60,7 @@ class _KerasEstimator:
     # In place of those of keras.wrappers: one forgets parameters, the other asks for what `score` gets.
     __sklearn_clone__ = BaseEstimator.__sklearn_clone__
     set_fit_request = RequestMethod("fit", ["sample_weight", "validation_data"])
+    _required_parameters = ("build",)  # so that the checks of scikit-learn before 1.6 make none without
 
     def _take(self, build: Callable[..., Any], arguments: Mapping[str, Any], **options: Any) -> None:
         """Keep the parameters that the constructor was given."""
