@@ -163,12 +163,6 @@ def behind():
 def unholdable(hp):
     hp.Int("size", 1, 2**60)
     return build(hp)
-mixed = keras_tuner.HyperParameters()
-mixed.Choice("a", ["x", "y"])
-with mixed.conditional_scope("a", ["x"]):
-    mixed.Int("size", 1, 9)
-with mixed.conditional_scope("a", ["y"]):
-    mixed.Choice("size", ["small", "large"])
 def distributed():
     tuner = fresh_tuner("new")
     os.environ["KERASTUNER_ORACLE_IP"] = "127.0.0.1"
@@ -197,11 +191,11 @@ found["refused"] = {
     "around the project": refused(lambda: log_to(fresh_tuner("new"), "projects", fresh=True)),
     "several": refused(lambda: log_to(several(), "logs/new")),
     "unholdable": refused(lambda: log_to(made(keras_tuner.RandomSearch, "new", unholdable), "logs/new")),
-    "mixed": refused(lambda: log_to(fresh_tuner("new", hyperparameters=mixed), "logs/new")),
     "behind": refused(behind),
     "distributed": refused(distributed),
     "old": refused(lambda: check_version("1.4.5", True)),
     "changed": refused(lambda: check_version("1.5.0", False)),
+    "newer": refused(lambda: check_version("2.0.0", True)),
     "new is still": os.path.exists("logs/new"),
 }
 json.dump(found, open("found.json", "w"), default=float)
@@ -223,5 +217,165 @@ log_to(tuner, "logs")
 search(tuner, callbacks=[Gate()])
 assert "tensorflow" not in sys.modules
 json.dump(told(tuner), open("found.json", "w"), default=float)
+"""
+)
+
+# What goes wrong while a search goes on, or between log_to and it.
+TROUBLE = (
+    HEAD
+    + """
+import resource, shutil
+found = {}
+
+class Plain(keras_tuner.RandomSearch):
+    hook = staticmethod(lambda hp: None)
+    def run_trial(self, trial, **more):
+        x = trial.hyperparameters.Float("x", 0.0, 1.0)
+        self.hook(trial.hyperparameters)
+        return x
+
+def plain(name, hook=None, trials=4, **more):
+    objective = keras_tuner.Objective("default_objective", "max")
+    tuner = made(Plain, name, None, objective=objective, max_trials=trials, **more)
+    tuner.hook = hook or tuner.hook
+    return tuner
+
+def warned(search):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        search()
+    return [str(one.message) for one in said if issubclass(one.category, UserWarning)]
+
+def line_of(call):
+    try:
+        call()
+    except HParamsLabError as error:
+        return f"{type(error).__name__}: {error}"
+
+# the log directory is lost while the search goes on
+def lose():
+    shutil.rmtree("logs/lost")
+    open("logs/lost", "w").close()
+def seeded(name, second):
+    built = []
+    def build_seeded(hp):
+        built.append(1)
+        keras.utils.set_random_seed(len(built))
+        if len(built) == 3:  # the first is to explore the space
+            second()
+        return build(hp)
+    tuner = made(keras_tuner.RandomSearch, name, build_seeded, max_trials=3)
+    return tuner, built
+for name, second in (("unlogged", lambda: None), ("lost", lose)):
+    tuner, built = seeded(name, second)
+    if name == "lost":
+        log_to(tuner, "logs/lost")
+    found[name + " said"] = warned(lambda: search(tuner))
+    found[name] = [told(tuner), len(built)]
+
+# a full disk: less room than the epochs of the second trial need, and enough for what keras-tuner writes
+class Fits(keras_tuner.RandomSearch):
+    trained = 0
+    def run_trial(self, trial, callbacks, **more):
+        rate = trial.hyperparameters.Float("rate", 1e-3, 1e-1)
+        self.trained += 1
+        keras.utils.set_random_seed(self.trained)
+        if self.trained == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
+        net = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10, "softmax")])
+        net.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return net.fit(**DATA, batch_size=200, epochs=60, verbose=0, callbacks=callbacks)
+for name in ("full unlogged", "full"):
+    tuner = made(Fits, name, None, max_trials=2)
+    if name == "full":
+        log_to(tuner, "logs/full")
+    found[name + " said"] = warned(lambda: tuner.search(callbacks=[], verbose=0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    found[name] = [told(tuner), tuner.trained]
+
+# types that one column cannot hold: the second comes up late; both are known
+def late(hp):
+    late.calls += 1
+    if late.calls > 1:
+        hp.Choice("kind", ["a", "b"])
+    if late.calls > 2:
+        with hp.conditional_scope("kind", ["a", "b"]):
+            hp.Int("y", 1, 3)
+    if late.calls > 3:
+        with hp.conditional_scope("kind", ["a"]):
+            hp.Choice("y", ["p", "q"])
+    note(hp)
+late.calls = 0
+def note(hp):  # keras-tuner may draw anew, after the trial, for a name that it has twice
+    trained_with.append(dict(hp.values))
+trained_with = []
+tuner = log_to(plain("late", late, 7), "logs/late")
+found["late said"] = warned(lambda: tuner.search(verbose=0))
+found["late"] = [told(tuner), trained_with]
+trained_with = []
+mixed = keras_tuner.HyperParameters()
+mixed.Choice("a", ["x", "y"])
+with mixed.conditional_scope("a", ["x"]):
+    mixed.Int("size", 1, 9)
+    with mixed.conditional_scope("size", [*range(1, 10)]):
+        mixed.Boolean("more")
+with mixed.conditional_scope("a", ["y"]):
+    mixed.Choice("size", ["small", "large"])
+tuner = log_to(plain("mixed", note, 8, hyperparameters=mixed), "logs/mixed")
+found["mixed said"] = warned(lambda: tuner.search(verbose=0))
+found["mixed"] = [told(tuner), trained_with]
+
+# a cell that is run twice; the directory is filled by the second before the first searches
+first = log_to(plain("cell"), "logs/cell")
+second = log_to(plain("cell"), "logs/cell", fresh=True)
+found["cell is still"] = os.path.exists("logs/cell")
+def meanwhile(hp):
+    found["cell meanwhile"] = line_of(lambda: log_to(plain("cell 2"), "logs/cell"))
+second.hook = meanwhile
+second.search(verbose=0)
+found["cell"] = told(second)
+found["cell is filled"] = line_of(lambda: first.search(verbose=0))
+found["cell first"] = told(first)
+with open("logs/cell/mine", "w"):
+    second.oracle.max_trials = 5
+    second.hook = lambda hp: None
+    second.search(verbose=0)  # fresh=True was for the first time
+found["cell goes on"] = [os.path.exists("logs/cell/mine"), os.path.getsize("logs/cell/.lock")]
+
+# a run whose end logged the value that counts behind its last epoch is gone on with
+from hparams_lab.integrations.keras_tuner.left import LeftRuns
+from hparams_lab.integrations.keras_tuner.objective import Objective
+from hparams_lab.integrations.search_log import SearchLog
+from hparams_lab.paths import paths_of
+class Worse(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs):
+        logs["val_accuracy"] = [0.25, 0.75, 0.5][epoch]
+class First(keras_tuner.HyperModel):
+    def build(self, hp):
+        return build(hp)
+    def fit(self, hp, model, *args, callbacks, **kwargs):
+        return model.fit(*args, callbacks=[Worse(), *callbacks], **kwargs)
+tuner = made(keras_tuner.RandomSearch, "behind", First(), max_trials=1)
+search(log_to(tuner, "logs/behind"), 3)
+def points():
+    (run,) = lab.read("logs/behind").runs
+    return [*map(float, run.scalars("val/accuracy").steps)], [*map(float, run.scalars("val/accuracy").values)]
+found["behind"] = [points()]
+objective = Objective.of(tuner)
+for after in (None, 4):
+    log = SearchLog.open("logs/behind", "keras-tuner RandomSearch", goes_on=True)
+    log.experiment = lab.read("logs/behind").experiment
+    left = LeftRuns(paths_of("logs/behind"), tuner.oracle, objective)
+    runs = left.restored(0, [tuner.oracle.trials["0"]], after)
+    (training,) = runs.trainings
+    training.open(log, runs)
+    found["behind"].append([training.epochs, training.rounds[0].step, training.rounds[0].value])
+    training.epoch(training.epochs, {"val/accuracy": 0.625, "train/loss": 1.0}, objective)
+    training.judge(objective, None)
+    runs.end_round(0.625)
+    runs.finish(objective)
+    log.close()
+    found["behind"].append(points())
+json.dump(found, open("found.json", "w"), default=float)
 """
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from keras_tuner_scripts import GATED, SEARCHES
+from keras_tuner_scripts import GATED, SEARCHES, TROUBLE
 from tensorboard_client import Client, eventually, plain_tensorboard
 
 import hparams_lab as lab
@@ -188,16 +188,83 @@ def test_what_cannot_be_logged_is_refused_in_a_line(searches):
         "around the project": "UsageError: fresh=True would move the tuner's project",
         "several": "UsageError: this SklearnTuner has several objectives (a, b), and is judged by one",
         "unholdable": "DeclarationError: hparam 'size' of the tuner cannot be logged: IntInterval has the bound",
-        "mixed": "DeclarationError: hparam 'size' of the tuner is declared as [1, 9] and as {small, large}, of types",
         "behind": "write class Behind(HParamsMixin, RandomSearch)",
         "distributed": "UsageError: KERASTUNER_ORACLE_IP is set: the trials are run by several processes",
         "old": "MissingExtraError: keras-tuner 1.4.5 is too old; hparams_lab logs the searches of keras-tuner>=",
         "changed": "MissingExtraError: keras-tuner 1.5.0 has changed inside; hparams_lab logs",
+        "newer": "MissingExtraError: keras-tuner 2.0.0 is newer than what was tried; hparams_lab logs",
     }
     assert refused.keys() == wanted.keys()
     for what, line in refused.items():
         assert wanted[what] in line
         assert "\n" not in line
+
+
+@pytest.fixture(scope="module")
+def trouble(tmp_path_factory):
+    """As `searches`, of those in which something goes wrong."""
+    folder = tmp_path_factory.mktemp("trouble")
+    process = start(TROUBLE, folder, "jax")
+    assert process.wait(300) == 0, (folder / "said").read_text()[-3000:]
+    return folder, json.loads((folder / "found.json").read_text())
+
+
+def test_a_log_directory_that_is_lost_changes_nothing_of_the_search(trouble):
+    folder, found = trouble
+    assert found["lost"] == found["unlogged"]
+    assert {status for status, _, _ in found["lost"][0].values()} == {"COMPLETED"}
+    assert found["unlogged said"] == []
+    (line,) = found["lost said"]
+    assert line.startswith(f"the rest of this search is not in the log {folder / 'logs' / 'lost'}: ")
+    assert line.endswith("; the search itself goes on")
+
+
+def test_a_full_disk_changes_nothing_of_the_search(trouble):
+    results, told = read(trouble, "full")
+    _, found = trouble
+    assert told == found["full unlogged"]
+    (line,) = found["full said"]
+    assert "the rest of this search is not in the log" in line
+    assert "File too large" in line
+    assert [run.outcome for run in results.runs] == [Outcome.COMPLETED, Outcome.INTERRUPTED]
+    assert results.runs[0].metrics["val/accuracy"] == pytest.approx(told[0]["0"][1], abs=1e-6)
+
+
+def test_types_that_one_column_cannot_hold_are_text(trouble):
+    for name, hparam in (("late", "y"), ("mixed", "size")):
+        results, (told, trained_with) = read(trouble, name)
+        (line,) = trouble[1][f"{name} said"]
+        assert line.startswith(f"{hparam!r} of the tuner is declared several times, with types that one column")
+        pairs = zip(results.runs, trained_with, strict=True)
+        values = [(run.hparams.get(hparam), chosen[hparam]) for run, chosen in pairs if hparam in chosen]
+        assert len(values) > 2
+        assert [str(value) for value, _ in values] == [str(value) for _, value in values]
+        domain = results.experiment.hparam(hparam).domain
+        assert domain.dtype is str
+        assert {str(value) for value, _ in values} <= {*domain.every()}
+        assert {status for status, _, _ in told.values()} == {"COMPLETED"}
+        assert {run.outcome for run in results.runs} == {Outcome.COMPLETED}
+    late = [run.hparams["y"] for run in read(trouble, "late")[0].runs if "y" in run.hparams]
+    assert {type(value) for value in late[1:]} == {str}  # the first began when it was a number
+
+
+def test_a_directory_is_held_while_a_search_goes_on(trouble):
+    results, told = read(trouble, "cell")
+    _, found = trouble
+    assert found["cell is still"] is False
+    assert "cell is being logged into by this very process" in found["cell meanwhile"].replace("OwnedError: ", "", 1)
+    assert "holds another sweep, by keras-tuner Plain; give another" in found["cell is filled"]
+    assert (found["cell first"], len(told)) == ({}, 4)
+    assert found["cell goes on"] == [True, 0]
+    assert len(results.runs) == 5
+
+
+def test_the_value_that_counts_behind_the_last_epoch_is_taken_for_no_epoch(trouble):
+    first, restored, second, again, third = trouble[1]["behind"]
+    assert first == [[1, 2, 3, 4], [0.25, 0.75, 0.5, 0.75]]
+    assert (restored, again) == ([3, 2, 0.75], [4, 2, 0.75])
+    assert second == [[1, 2, 3, 4, 5], [0.25, 0.75, 0.5, 0.625, 0.75]]
+    assert third == [[1, 2, 3, 4, 5, 6], [0.25, 0.75, 0.5, 0.625, 0.625, 0.75]]
 
 
 def test_tensorboard_shows_all_of_it(searches, tmp_path):

@@ -32,7 +32,7 @@ from hparams_lab.paths import LogDirPaths, paths_of, writing
 from hparams_lab.provenance import PROVENANCE_TAG, command, git_state, provenance_markdown, versions
 from hparams_lab.run_dir import make_run_dir
 from hparams_lab.scalar import SYSTEM_PREFIX
-from hparams_lab.sweep_dir import BY, check_not_inside, check_unused, set_aside
+from hparams_lab.sweep_dir import BY, check_in_advance, check_not_inside, check_unused, set_aside
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value
 
@@ -66,10 +66,7 @@ class SearchLog:
         """
         log = cls(paths_of(logdir))
         root = log.paths.root
-        if fresh:
-            check_not_inside(root, "fresh=True")
-        else:
-            _check(log.paths, by, goes_on)
+        cls.check(root, by, fresh=fresh, goes_on=goes_on)
         try:
             ownership = log._held.enter_context(owned(root))
             if fresh:
@@ -82,6 +79,16 @@ class SearchLog:
             raise
         log._by = by
         return log
+
+    @classmethod
+    def check(cls, logdir: str | os.PathLike[str], by: str, *, fresh: bool = False, goes_on: bool = False) -> None:
+        """Refuse what `open` would refuse now, without owning or making anything. Raises as it does."""
+        paths = paths_of(logdir)
+        check_in_advance(paths.root)
+        if fresh:
+            check_not_inside(paths.root, "fresh=True")
+        else:
+            _check(paths, by, goes_on)
 
     def __reduce__(self) -> tuple[type[SearchLog], tuple[LogDirPaths, Experiment | None]]:
         return SearchLog, (self.paths, self.experiment)

@@ -463,9 +463,8 @@ def error_of(code, **environment):
         ("sys.modules['sklearn'] = None", "scikit-learn is not installed; bring it with: pip install 'hparams-lab[sk"),
         (
             "import sklearn; sklearn.__version__ = '1.4.2'",
-            "scikit-learn 1.4.2 is installed, and hparams_lab works with",
+            "scikit-learn 1.4.2 is too old; bring a later one with: pip install 'scikit-learn>=1.5",
         ),
-        ("import sklearn; sklearn.__version__ = '2.0.dev0'", "scikit-learn 2.0.dev0 is installed, and hparams_lab wor"),
         ("sys.modules['keras'] = None", "Keras (or its backend, keras) is not installed; bring it with: pip install "),
         (
             "import keras; keras.__version__ = '3.11.3'",

@@ -68,6 +68,10 @@ SPACES = {
         TWICE.format('Choice("a", ["x", "y"])', 'Choice("a", ["y", "z"])'),
         {"a": lab.Discrete(["x", "y", "z"])},
     ),
+    "one name, two types": (  # text; of the interval there are the values that trials had
+        TWICE.format('Int("a", 1, 4)', 'Choice("a", ["x", "y"])'),
+        {"a": lab.Discrete(["x", "y"])},
+    ),
 }
 
 SCRIPT = """

@@ -1,7 +1,8 @@
 """A tuner's search space as hparams with their domains as declared, and a trial's values in them.
 
 keras-tuner knows a hyperparameter by its name and its conditions; a column of TensorBoard has a name only. So those of
-one name become one hparam: with the domain that holds all of theirs, and the conditions that all of them share.
+one name become one hparam: with the domain that holds all of theirs, and the conditions that all of them share. Where
+no column holds all of their types, it is one of text: of the choices, and of the values that trials had.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from hparams_lab.errors import DeclarationError, HParamsLabError, HParamValueErr
 from hparams_lab.hparam import HParam
 from hparams_lab.integrations.keras_tuner.found import keras_tuner
 from hparams_lab.space import Discrete, Domain, IntInterval, RealInterval, Scale
-from hparams_lab.values import Value, cast_number
+from hparams_lab.values import Value, cast_number, checked, unwrap
 
 kinds = keras_tuner.engine.hyperparameters
 
@@ -23,22 +24,27 @@ OF_HYPERBAND = ("tuner/epochs", "tuner/initial_epoch", "tuner/bracket", "tuner/r
 Conditions = dict[str, tuple[Value, ...]]
 
 
-def hparams_of(space: Iterable[Any]) -> list[HParam]:
+def hparams_of(
+    space: Iterable[Any], of_trials: Iterable[Any] = (), before: Mapping[str, Iterable[Value]] | None = None
+) -> list[HParam]:
     """The hparams of a search space (`keras_tuner.HyperParameters.space`), in order.
 
-    Raises DeclarationError for values that TensorBoard cannot hold, and for two hyperparameters of one name whose
-    values have types that one column cannot hold.
+    Args:
+      space: what `hp` was asked for.
+      of_trials: the hyperparameters of the trials so far, whose values are among those of a column of text.
+      before: the values by name that such columns had before.
+
+    Raises DeclarationError for values that TensorBoard cannot hold.
     """
-    named: dict[str, list[Any]] = {}
-    for one in space:
-        if one.name not in OF_HYPERBAND:
-            named.setdefault(one.name, []).append(one)
+    of_trials = [*of_trials]
     found: dict[str, HParam] = {}
-    for name, alternatives in named.items():
+    for name, alternatives in _by_name(space).items():
         conditions = [_conditions(one, found) for one in alternatives]
         possible = [one for one, condition in zip(alternatives, conditions, strict=True) if condition is not None]
         if possible:
-            domain = _joined(name, [_domain_of(one) for one in possible])
+            domain = _joined(
+                [_domain_of(one) for one in possible], [*(before or {}).get(name, ()), *_had(name, of_trials)]
+            )
             shared = _shared([condition for condition in conditions if condition is not None])
             found[name] = HParam(name, domain, active_when=shared)
     return list(found.values())
@@ -47,14 +53,36 @@ def hparams_of(space: Iterable[Any]) -> list[HParam]:
 def values_of(hyperparameters: Any, hparams: Iterable[HParam]) -> dict[str, Value]:
     """The values of a trial (its `keras_tuner.HyperParameters`), of the types declared; what is inactive is not there.
 
-    Raises HParamValueError for a value of another type.
+    Raises HParamValueError for a value of another type, where text is not what was declared.
     """
-    values: Mapping[str, Any] = hyperparameters.values
     return {
-        hparam.name: cast_number(hparam.name, values[hparam.name], hparam.domain.dtype)
-        for hparam in hparams
-        if hparam.name in values and hyperparameters.is_active(hparam.name)
+        hparam.name: _as_declared(hparam, value) for hparam in hparams for value in _had(hparam.name, [hyperparameters])
     }
+
+
+def of_several_types(space: Iterable[Any]) -> list[str]:
+    """The names that are declared several times in a search space, with types that one column cannot hold."""
+    named = _by_name(space).items()
+    return [name for name, several in named if len(several) > 1 and _are_mixed([_domain_of(one) for one in several])]
+
+
+def _by_name(space: Iterable[Any]) -> dict[str, list[Any]]:
+    named: dict[str, list[Any]] = {}
+    for one in space:
+        if one.name not in OF_HYPERBAND:
+            named.setdefault(one.name, []).append(one)
+    return named
+
+
+def _had(name: str, of_trials: Iterable[Any]) -> list[Any]:
+    """The values of a hyperparameter in the trials in which it was active."""
+    return [one.values[name] for one in of_trials if name in one.values and one.is_active(name)]
+
+
+def _as_declared(hparam: HParam, value: Any) -> Value:
+    if hparam.domain.dtype is str:
+        return str(checked(hparam.name, value))
+    return cast_number(hparam.name, value, hparam.domain.dtype)
 
 
 def _domain_of(one: Any) -> Domain:
@@ -95,8 +123,9 @@ def _conditions(one: Any, declared: Mapping[str, HParam]) -> Conditions | None:
         if condition.name not in declared:
             return None
         domain = declared[condition.name].domain
-        wanted = found.get(condition.name, condition.values)
-        found[condition.name] = tuple(value for value in condition.values if value in wanted and _is_in(domain, value))
+        values = [str(value) for value in condition.values] if domain.dtype is str else condition.values
+        wanted = found.get(condition.name, values)
+        found[condition.name] = tuple(value for value in values if value in wanted and _is_in(domain, value))
         if not found[condition.name]:
             return None
     return found
@@ -117,18 +146,21 @@ def _shared(conditions: Sequence[Conditions]) -> Conditions:
     return {parent: tuple(dict.fromkeys(v for each in conditions for v in each[parent])) for parent in parents}
 
 
-def _joined(name: str, domains: Sequence[Domain]) -> Domain:
-    """The domain that holds all of these."""
+def _are_mixed(domains: Iterable[Domain]) -> bool:
+    """Whether one column cannot hold the values of these, but as text."""
+    types = {domain.dtype for domain in domains}
+    return len(types) > 1 and not types <= {int, float}
+
+
+def _joined(domains: Sequence[Domain], had: Iterable[Any]) -> Domain:
+    """The domain that holds all of these. One of text cannot name all numbers of an interval: those that trials had."""
     first = domains[0]
     if all(domain == first for domain in domains):
         return first
+    if _are_mixed(domains):
+        chosen = [value for domain in domains if isinstance(domain, Discrete) for value in domain.every()]
+        return Discrete(dict.fromkeys(str(unwrap(value)) for value in (*chosen, *had)))
     types = {domain.dtype for domain in domains}
-    if len(types) > 1 and not types <= {int, float}:
-        shown = " and as ".join(str(domain) for domain in domains)
-        raise DeclarationError(
-            f"hparam {name!r} of the tuner is declared as {shown}, of types that one column cannot hold; "
-            "give them different names"
-        )
     if all(isinstance(domain, Discrete) for domain in domains):
         return Discrete(dict.fromkeys(value for domain in domains for value in domain.points(0)))
     ends = min(domain.min_value for domain in domains), max(domain.max_value for domain in domains)

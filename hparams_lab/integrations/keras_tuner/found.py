@@ -29,11 +29,13 @@ def _has_hooks() -> bool:
 
 
 def check_version(version: str, has_hooks: bool) -> None:
-    """Refuse a keras-tuner that is too old, or changed inside. Raises MissingExtraError."""
+    """Refuse a keras-tuner that is too old, too new, or changed inside. Raises MissingExtraError."""
     numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdecimal())
     if numbers >= OLDEST and numbers < (2,) and has_hooks:
         return
     what = "is too old" if numbers < OLDEST else "has changed inside"
+    if numbers >= (2,):
+        what = "is newer than what was tried"
     raise MissingExtraError(
         f"keras-tuner {version} {what}; hparams_lab logs the searches of keras-tuner{RANGE}: "
         f"pip install 'keras-tuner{RANGE}'"

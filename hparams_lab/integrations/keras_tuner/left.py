@@ -20,6 +20,7 @@ from hparams_lab.results import Outcome, RunResult
 from hparams_lab.resume import wait_until_let_go
 
 _NAME = re.compile(r"run-(\d{4,})(?:-(execution|fold)-\d+)?")
+TRAIN_LOSS = "train/loss"
 STOPPED = "its search was stopped or killed"
 Start = Callable[[tuple[TrialRuns, Training]], None]
 
@@ -93,10 +94,11 @@ class LeftRuns:
         for name in names:
             run = self._read(name)
             if run is not None:
-                training = Training(name, goes_on=True, after=after)
+                last = _last_epoch(run, after)
+                training = Training(name, goes_on=True, after=last)
                 points = run.scalars(self._objective.tag)
                 kept = [(int(step), float(value)) for step, value in zip(points.steps, points.values, strict=True)]
-                kept = [point for point in kept if after is None or point[0] <= after]
+                kept = [point for point in kept if last is None or point[0] <= last]
                 training.remember(kept, self._objective)
                 runs.values = dict(run.hparams)
                 runs.trainings.append(training)
@@ -127,6 +129,14 @@ class LeftRuns:
             number = number_of(self._oracle, trials[0])
             found[number] = max(found.get(number, []), trials, key=len)
         return {number: trials[-1] for number, trials in found.items()}
+
+
+def _last_epoch(run: RunResult, after: int | None) -> int | None:
+    """The last step to keep of a run: `after`, or its last epoch, where its end logged the value that counts behind."""
+    ends = [] if after is None else [after]
+    if TRAIN_LOSS in run.columns:
+        ends += [int(step) for step in run.scalars(TRAIN_LOSS).steps[-1:]]
+    return min(ends, default=None)
 
 
 def _end(run: RunResult, trial: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from hparams_lab.errors import UsageError
 from hparams_lab.experiment import Metric
 from hparams_lab.integrations.keras_tuner.found import keras_tuner
-from hparams_lab.scalar import Goal, as_float
+from hparams_lab.scalar import Goal, as_float, single_numbers
 
 EPOCHS = "epochs"
 BEST_EPOCH = "best_epoch"
@@ -63,7 +63,7 @@ class Objective:
 
     def epoch_tags(self, logs: Mapping[str, Any]) -> dict[str, float]:
         """What Keras reports of an epoch, by tag, with the sum of several objectives; single numbers only."""
-        found = {self._tag(name, "train/"): number for name, number in numbers(logs).items()}
+        found = {self._tag(name, "train/"): number for name, number in single_numbers(logs).items()}
         if (value := self.value(logs)) is not None:
             found[self.tag] = value
         return found
@@ -71,7 +71,7 @@ class Objective:
     def result_tags(self, result: Mapping[str, Any], logged: Container[str]) -> dict[str, float]:
         """What a training returned, by tag. `logged` are those of its epochs."""
         found = {}
-        for name, number in numbers(result).items():
+        for name, number in single_numbers(result).items():
             is_of_epochs = f"train/{name}" in logged
             found[self._tag(name, "train/" if is_of_epochs else "")] = number
         return found
@@ -103,17 +103,6 @@ class Objective:
         if name == self.of_tuner.name:
             return self.tag
         return f"val/{name[4:]}" if name.startswith("val_") else prefix + name
-
-
-def numbers(found: Mapping[str, Any]) -> dict[str, float]:
-    """Those of the values that are single numbers."""
-    plain = {}
-    for name, value in found.items():
-        try:
-            plain[name] = as_float(name, value)
-        except UsageError:
-            continue
-    return plain
 
 
 def _tag_of_objective(name: str, is_sklearn: bool, is_of_epochs: bool) -> str:

@@ -7,49 +7,65 @@ epochs. A run starts when its hyperparameters are all known: those that `build` 
 from __future__ import annotations
 
 import contextlib
-import os
+import functools
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Concatenate, ParamSpec
 
 from hparams_lab import disk
 from hparams_lab.ending import outcome_of
-from hparams_lab.errors import HParamsLabError, UsageError
+from hparams_lab.errors import HParamsLabError
 from hparams_lab.executors.job import Attempt
-from hparams_lab.experiment import Experiment
-from hparams_lab.integrations.keras_tuner.domains import hparams_of, values_of
 from hparams_lab.integrations.keras_tuner.found import keras_tuner
 from hparams_lab.integrations.keras_tuner.hyperband import chain, is_hyperband, promotable
 from hparams_lab.integrations.keras_tuner.left import LeftRuns, number_of
 from hparams_lab.integrations.keras_tuner.objective import (
     BEST_EPOCH,
-    BRACKET,
-    EPOCHS,
-    ROUND,
     Objective,
     trains_as_usual,
 )
+from hparams_lab.integrations.keras_tuner.space import TunerSpace
 from hparams_lab.integrations.keras_tuner.trial_runs import Training, TrialRuns, promotion
-from hparams_lab.integrations.search_log import SearchLog
-from hparams_lab.values import Value
+from hparams_lab.integrations.search_log import SearchLog, not_lost
+from hparams_lab.paths import LogDirPaths
+from hparams_lab.results import Outcome
+
+Told = ParamSpec("Told")
+
+
+def _harmless(hook: Callable[Concatenate[TunerLog, Told], None]) -> Callable[Concatenate[TunerLog, Told], None]:
+    """A hook that costs no search: where it fails the log is given up, and nothing is done from then on."""
+
+    @functools.wraps(hook)
+    def called(self: TunerLog, /, *args: Told.args, **kwargs: Told.kwargs) -> None:
+        if not self.is_on:
+            return
+        try:
+            hook(self, *args, **kwargs)
+        except Exception as error:  # of the log, of the disk, or of ours
+            self._give_up(error)
+
+    return called
 
 
 class TunerLog:
-    """The log of a tuner.
+    """The log of a tuner. It raises nothing once the first trial has begun: a search is worth more than its log.
 
-    Attributes:
-      error: the one of ours that is to end the search, where keras-tuner would take it for one of the trial's.
+    Args:
+      tuner: the tuner.
+      paths: those of its log directory, which is owned while it searches.
+      by: what searches, as `SearchLog.open` takes it.
+      fresh: whether the first search is to move aside what the directory holds.
+      objective: the tuner's.
     """
 
-    def __init__(
-        self, tuner: Any, logdir: str | os.PathLike[str], by: str, log: SearchLog, objective: Objective
-    ) -> None:
-        self.error: BaseException | None = None
-        self._tuner, self._logdir, self._by = tuner, logdir, by
-        self._log: SearchLog | None = log
+    def __init__(self, tuner: Any, paths: LogDirPaths, by: str, fresh: bool, objective: Objective) -> None:
+        self.paths, self.by, self.fresh = paths, by, fresh
+        self.has_begun = False
+        self._tuner = tuner
+        self._log: SearchLog | None = None
         self._objective = objective
-        self._space: dict[tuple[str, str], Any] = {}
-        self._tags: list[str] = [BRACKET, ROUND, EPOCHS] if is_hyperband(tuner) else []
+        self._space = TunerSpace(tuner, objective)
         self._is_usual = trains_as_usual(tuner)
         self._trial: Any = None
         self._runs: TrialRuns | None = None
@@ -57,16 +73,23 @@ class TunerLog:
         self._attempts: dict[int, tuple[Attempt, ...]] = {}
         self._ended = bool(tuner.oracle.end_order)
         self._fits = False  # whether epochs were told, in this search
-        self._left = LeftRuns(log.paths, tuner.oracle, objective)
+        self._left = LeftRuns(paths, tuner.oracle, objective)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether a search goes on that is logged."""
+        return self._log is not None
 
     # --- the search ---------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def searching(self) -> Iterator[None]:
-        """Around `search`: the directory is owned, and in the end every run has an end."""
-        if self._log is None:
-            self._log = SearchLog.open(self._logdir, self._by, goes_on=True)
-        self.error = None
+    def searching(self, log: SearchLog) -> Iterator[None]:
+        """Around `search`, in a directory that is owned until it ends: then every run has an end.
+
+        Raises what keeps it from being logged, before anything is trained.
+        """
+        self._log = log
+        self.has_begun = True
         try:
             self.begin()
             yield
@@ -74,33 +97,51 @@ class TunerLog:
             self._break_off(error)
             raise
         finally:
-            try:
-                self._settle(all_of_them=True)
-            finally:
-                self._log.close()
-                self._log = None
+            self._end()
+            self._log = None
+            with not_lost("the end of the search"):
+                log.close()
 
     def begin(self) -> None:
         """Declare what is known, and see to the runs that an earlier process left."""
-        self._tags += [tag for tag in self._left.tags() if tag not in self._tags]
-        for one in self._tuner.oracle.get_space().space:
-            self._know(one)
+        self._space.measure(self._left.tags())
+        self._space.know(self._tuner.oracle.get_space().space)
         if self._space:
-            self._declare()
+            self._space.declare(self._owned())
             self._waiting.update(self._left.settle(lambda found: self._start_all(*found)))
             self._settle()
 
+    @_harmless
     def _break_off(self, error: BaseException) -> None:
         """End the trial that an error ended together with the search."""
-        runs, self._runs = self._runs, None
-        if runs is None:
-            return
-        if error is self.error:
-            runs.leave()
-            return
-        for training in runs.trainings:
-            training.ending = training.ending or outcome_of(error)
-        runs.finish(self._objective)
+        runs = self._runs
+        if runs is not None:
+            runs.end_by(outcome_of(error))
+            runs.finish(self._objective)
+            self._runs = None
+
+    @_harmless
+    def _end(self) -> None:
+        self._settle(all_of_them=True)
+
+    def _give_up(self, error: Exception) -> None:
+        """Let the search go on without a log: end what is open as far as that is possible, and say so once."""
+        log, self._log = self._log, None
+        said = str(error) if isinstance(error, HParamsLabError) else repr(error)
+        waiting, self._waiting = [*self._waiting.values()], {}
+        under_way, self._runs = self._runs, None
+        if under_way is not None:
+            under_way.end_by((Outcome.INTERRUPTED, f"its search was not logged any more: {said}", ""))
+        for runs in (under_way, *waiting):
+            if runs is not None:
+                runs.let_go(self._objective)
+        with contextlib.suppress(Exception):
+            if log is not None:
+                log.close()
+        warnings.warn(
+            f"the rest of this search is not in the log {self.paths.root}: {said}; the search itself goes on",
+            stacklevel=4,
+        )
 
     def _settle(self, all_of_them: bool = False) -> None:
         """End the runs of the trials that will not be promoted any more."""
@@ -108,31 +149,28 @@ class TunerLog:
             return
         stay = set() if all_of_them or not is_hyperband(self._tuner) else promotable(self._tuner.oracle)
         for trial_id in [one for one in self._waiting if one not in stay]:
-            self._waiting.pop(trial_id).finish(self._objective)
+            self._waiting[trial_id].finish(self._objective)
+            del self._waiting[trial_id]
 
     # --- a trial ------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def trial(self, trial: Any) -> Iterator[None]:
         """Around `run_trial`."""
-        with self._ours():
-            self._begin(trial)
+        self._begin(trial)
         try:
             yield
         except BaseException as error:
-            if error is not self.error:
-                with self._ours():
-                    self._fail(error)
+            self._fail(error)
             raise
-        with self._ours():
-            self._succeed()
+        self._succeed()
 
+    @_harmless
     def trial_over(self) -> None:
         """After `on_trial_end`: keras-tuner has scored the trial, and decided whether to try it again."""
-        if self._runs is None or self.error is not None:
+        if self._runs is None:
             return
         runs, trial = self._runs, self._tuner.oracle.get_trial(self._trial.trial_id)
-        self._runs = None
         self._ended = True
         if trial.status == "INVALID":
             self._attempts[runs.number] = (*runs.attempts, runs.attempt())
@@ -142,8 +180,10 @@ class TunerLog:
             self._waiting[trial.trial_id] = runs
         else:
             runs.finish(self._objective)
+        self._runs = None
         self._settle()
 
+    @_harmless
     def _begin(self, trial: Any) -> None:
         if self._runs is not None:  # on_trial_end was not called
             self._runs.finish(self._objective)
@@ -170,6 +210,7 @@ class TunerLog:
             return "fold"
         return "execution" if getattr(self._tuner, "executions_per_trial", 1) > 1 else ""
 
+    @_harmless
     def _fail(self, error: BaseException) -> None:
         assert self._runs is not None
         training = self._training()
@@ -185,6 +226,7 @@ class TunerLog:
                 stacklevel=2,
             )
 
+    @_harmless
     def _succeed(self) -> None:
         """Take over what the trial was told to have come to, where its trainings did not say it themselves."""
         assert self._runs is not None
@@ -203,43 +245,44 @@ class TunerLog:
 
     # --- a training of it ---------------------------------------------------------------------------------------------
 
+    @_harmless
     def training_begins(self) -> None:
         """A training of the trial begins, of which epochs may be told."""
-        with self._ours():
-            runs = self._runs
-            assert runs is not None
-            self._fits = True
-            if runs.place < 0 or runs.used:
-                runs.next()
-            runs.used = True
+        runs = self._runs
+        assert runs is not None
+        self._fits = True
+        if runs.place < 0 or runs.used:
+            runs.next()
+        runs.used = True
 
+    @_harmless
     def training_ends(self, result: Any) -> None:
         """It returned this: a `History`, its metrics by name, or the objective's value."""
-        with self._ours():
-            training = self._training()
-            self._grow(training)
-            value = None
-            if isinstance(result, Mapping):
-                value = self._objective.value(result)
-                self._result(training, result)
-            elif hasattr(result, "history"):
-                value = self._of_history(training, result)
-            elif not isinstance(result, (list, tuple)):
+        training = self._training()
+        self._grow(training)
+        value = None
+        if isinstance(result, Mapping):
+            value = self._objective.value(result)
+            self._result(training, result)
+        elif hasattr(result, "history"):
+            value = self._of_history(training, result)
+        elif not isinstance(result, (list, tuple)):
+            with contextlib.suppress(TypeError, ValueError):  # keras-tuner says what is wrong with it
                 value = float(result)
-            training.judge(self._objective, value)
-            self._end_early(training)
+        training.judge(self._objective, value)
+        self._end_early(training)
 
+    @_harmless
     def fit_begins(self) -> None:
         """Keras begins to train: all hyperparameters are known."""
-        with self._ours():
-            training = self._training()
-            self._fits = True
-            self._grow(training)
+        training = self._training()
+        self._fits = True
+        self._grow(training)
 
+    @_harmless
     def epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
         """An epoch is over, counted from 0."""
-        with self._ours():
-            self._epoch(self._training(), epoch, logs)
+        self._epoch(self._training(), epoch, logs)
 
     def _training(self) -> Training:
         """The training that goes on."""
@@ -251,7 +294,7 @@ class TunerLog:
         if training.run is None:
             self._start(training)
         if tags:
-            self._declare(*tags, *([BEST_EPOCH] if self._objective.tag in tags else []))
+            self._measure(*tags, *([BEST_EPOCH] if self._objective.tag in tags else []))
             training.epoch(epoch, tags, self._objective)
 
     def _of_history(self, training: Training, result: Any) -> float | None:
@@ -270,7 +313,7 @@ class TunerLog:
     def _result(self, training: Training, found: Mapping[str, Any]) -> None:
         tags = self._objective.result_tags(found, training.tags)
         tags = {tag: value for tag, value in tags.items() if tag not in training.tags and tag != self._objective.tag}
-        self._declare(*tags)
+        self._measure(*tags)
         training.result.update(tags)
 
     def _end_early(self, training: Training) -> None:
@@ -286,7 +329,7 @@ class TunerLog:
     def _start(self, training: Training) -> None:
         """Start a run of the trial that goes on, with the hyperparameters that are known."""
         assert self._runs is not None
-        self._runs.values = self._values()
+        self._runs.values = self._space.values(self._owned(), self._trial)
         self._start_all(self._runs, training)
 
     def _start_all(self, runs: TrialRuns, training: Training) -> None:
@@ -294,7 +337,7 @@ class TunerLog:
 
     def _grow(self, training: Training) -> None:
         """Start the run; and again, with nothing logged yet, when there are hyperparameters that came up since."""
-        runs, values = self._runs, self._values()
+        runs, values = self._runs, self._space.values(self._owned(), self._trial)
         assert runs is not None
         if training.run is not None and values == runs.values:
             return
@@ -312,47 +355,10 @@ class TunerLog:
             disk.remove_tree(training.run.dir)
         self._start(training)
 
-    def _values(self) -> dict[str, Value]:
-        hyperparameters = self._trial.hyperparameters
-        new = [one for one in hyperparameters.space if self._know(one)]
-        if new or self._owned().experiment is None:
-            self._declare()
-        experiment = self._owned().experiment
-        assert experiment is not None
-        return values_of(hyperparameters, experiment.hparams)
-
-    def _know(self, one: Any) -> bool:
-        """Take a hyperparameter into the search space; whether it was not in it."""
-        key = one.name, repr([condition.get_config() for condition in one.conditions])
-        is_new = key not in self._space
-        self._space.setdefault(key, one)
-        return is_new
-
-    def _declare(self, *tags: str) -> None:
-        """Declare the search space, and what is measured."""
-        log = self._owned()
-        new = [tag for tag in tags if tag not in self._tags]
-        self._tags += new
-        if tags and not new:
-            return
-        hparams = hparams_of(self._space.values())
-        if not hparams:
-            raise UsageError(
-                "the tuner has nothing to tune: no hyperparameter was asked for; use hp in build or run_trial"
-            )
-        metrics = self._objective.metrics(self._tags)
-        log.declare(Experiment(hparams, metrics, self._objective.tag, name=self._tuner.project_name))
+    def _measure(self, *tags: str) -> None:
+        if self._space.measure(tags):
+            self._space.declare(self._owned(), self._trial)
 
     def _owned(self) -> SearchLog:
-        if self._log is None:
-            raise UsageError("the tuner is logged while search() goes on; call run_trial by search()")
+        assert self._log is not None
         return self._log
-
-    @contextlib.contextmanager
-    def _ours(self) -> Iterator[None]:
-        """Keep an error of the logging itself, to raise it where keras-tuner does not catch it."""
-        try:
-            yield
-        except HParamsLabError as error:
-            self.error = self.error or error
-            raise

@@ -7,6 +7,7 @@ Hyperband promotes is trained on in the same runs; the best of its rounds counts
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -202,6 +203,20 @@ class TrialRuns:
                 of = training.rounds[best[0]]
             more = {**self.more, EPOCHS: training.epochs} if self.more else {}
             training.finish(objective, of, more)
+
+    def end_by(self, ending: Ending) -> None:
+        """Say how the trainings ended that have not said it themselves."""
+        for training in self.trainings:
+            training.ending = training.ending or ending
+
+    def let_go(self, objective: Objective) -> None:
+        """End all runs, as far as that is possible; nothing is raised."""
+        with contextlib.suppress(Exception):
+            self.finish(objective)
+        for training in self.trainings:
+            if training.run is not None:
+                with contextlib.suppress(Exception):
+                    training.run.leave()
 
     def leave(self) -> None:
         """Let go of all runs without an end."""

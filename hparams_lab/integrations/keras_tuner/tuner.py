@@ -28,6 +28,9 @@ Tuner = TypeVar("Tuner")
 def log_to(tuner: Tuner, logdir: str | os.PathLike[str], fresh: bool = False) -> Tuner:
     """Have the trials of a tuner logged, from its next `search` on.
 
+    The directory is checked now, and owned while the tuner searches; nothing is written before. From now on the
+    tuner's class is a subclass of the one it had, with the same name.
+
     Args:
       tuner: `RandomSearch`, `GridSearch`, `BayesianOptimization`, `Hyperband`, `SklearnTuner`, or one of your own.
       logdir: the log directory, made when it is not there. A tuner that was reloaded goes on in its own.
@@ -35,16 +38,17 @@ def log_to(tuner: Tuner, logdir: str | os.PathLike[str], fresh: bool = False) ->
 
     Returns the same tuner.
 
-    Raises, with nothing trained and nothing written, UsageError for what is no tuner, is logged already, has run
+    Raises, and so does `search` before it trains anything, UsageError for what is no tuner, is logged already, has run
     trials that were not logged, tunes in several processes, or has several objectives where one is needed;
     DeclarationError for a search space that TensorBoard cannot hold; LogDirError for a directory that holds something
-    else or cannot be written.
+    else or cannot be written, OwnedError while another works in it. What fails once trials run is a warning: the
+    search goes on as it would have gone, and the rest of it is not in the log.
     """
     if not isinstance(tuner, BaseTuner):
         kind = "a class; make the tuner first" if isinstance(tuner, type) else f"{type(tuner).__name__}, no tuner"
         raise UsageError(f"log_to() got {short(tuner)} ({kind}); wanted a keras_tuner tuner, such as RandomSearch(...)")
     logged: Any = tuner
-    log = _opened(logged, logdir, fresh)
+    log = _checked(logged, logdir, fresh)
     kind = logged.__class__
     if not issubclass(kind, HParamsMixin):
         logged.__class__ = type(kind.__name__, (HParamsMixin, kind), {"__module__": kind.__module__})
@@ -82,7 +86,8 @@ class HParamsMixin(_Base):
 
     def search(self, *args: Any, **kwargs: Any) -> Any:
         """As the tuner's own."""
-        with self._hparams_log.searching() if self._hparams_log else contextlib.nullcontext():
+        log = self._hparams_log
+        with log.searching(_owned(self, log)) if log else contextlib.nullcontext():
             return super().search(*args, **kwargs)
 
     def on_trial_end(self, trial: Any) -> None:
@@ -92,11 +97,6 @@ class HParamsMixin(_Base):
         finally:
             if self._hparams_log:
                 self._hparams_log.trial_over()
-
-    def _try_run_and_update_trial(self, trial: Any, *args: Any, **kwargs: Any) -> None:
-        super()._try_run_and_update_trial(trial, *args, **kwargs)
-        if self._hparams_log and self._hparams_log.error is not None:
-            raise self._hparams_log.error
 
     def _run_and_update_trial(self, trial: Any, *args: Any, **kwargs: Any) -> None:
         log = self._hparams_log
@@ -123,8 +123,8 @@ class HParamsMixin(_Base):
         return results
 
 
-def _opened(tuner: Any, logdir: str | os.PathLike[str], fresh: bool) -> TunerLog:
-    """The log of a tuner, its directory owned. Raises as `log_to` does."""
+def _checked(tuner: Any, logdir: str | os.PathLike[str], fresh: bool) -> TunerLog:
+    """The log of a tuner, which can be logged as far as can be seen. Raises as `log_to` does."""
     if getattr(tuner, "_hparams_log", None) is not None:
         raise UsageError("this tuner is logged already; call log_to() once")
     if "KERASTUNER_ORACLE_IP" in os.environ:
@@ -134,12 +134,23 @@ def _opened(tuner: Any, logdir: str | os.PathLike[str], fresh: bool) -> TunerLog
         )
     objective = Objective.of(tuner)
     hparams_of(tuner.oracle.get_space().space)
-    paths, by = paths_of(logdir), f"keras-tuner {type(tuner).__name__}"
-    left = LeftRuns(paths, tuner.oracle, objective)
-    _check_places(tuner, paths, fresh)
-    _check_trials(tuner, paths, left, fresh)
-    goes_on = bool(tuner.oracle.trials) or _is_only_begun(paths, by, left)
-    return TunerLog(tuner, logdir, by, SearchLog.open(logdir, by, fresh=fresh, goes_on=goes_on), objective)
+    log = TunerLog(tuner, paths_of(logdir), f"keras-tuner {type(tuner).__name__}", fresh, objective)
+    SearchLog.check(log.paths.root, log.by, fresh=fresh, goes_on=_goes_on(tuner, log, objective))
+    return log
+
+
+def _owned(tuner: Any, log: TunerLog) -> SearchLog:
+    """The log directory, owned for a search; since `log_to` another may have filled it. Raises as `log_to` does."""
+    goes_on = log.has_begun or _goes_on(tuner, log, Objective.of(tuner))
+    return SearchLog.open(log.paths.root, log.by, fresh=log.fresh and not log.has_begun, goes_on=goes_on)
+
+
+def _goes_on(tuner: Any, log: TunerLog, objective: Objective) -> bool:
+    """Whether a tuner may go on with what its kind left in the directory. Raises UsageError where it cannot."""
+    left = LeftRuns(log.paths, tuner.oracle, objective)
+    _check_places(tuner, log.paths, log.fresh)
+    _check_trials(tuner, log.paths, left, log.fresh)
+    return bool(tuner.oracle.trials) or _is_only_begun(log.paths, log.by, left)
 
 
 def _check_places(tuner: Any, paths: LogDirPaths, fresh: bool) -> None:

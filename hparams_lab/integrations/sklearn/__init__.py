@@ -36,6 +36,10 @@ _MODULES = {
 }
 
 
+SCIKIT_LEARN = "scikit-learn>=1.5,<1.10"
+"""Those whose searches `log_search` knows from inside. The estimators take later ones too."""
+
+
 def _check(package: str, version: str, lowest: tuple[int, int], below: int) -> None:
     """Refuse a version that this was not made for. Raises MissingExtraError."""
     if not lowest <= tuple(map(int, version.split(".")[:2])) < (below, 0):
@@ -46,7 +50,10 @@ def _check(package: str, version: str, lowest: tuple[int, int], below: int) -> N
         )
 
 
-_check("scikit-learn", sklearn.__version__, (1, 5), 2)
+if tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 5):
+    raise MissingExtraError(
+        f"scikit-learn {sklearn.__version__} is too old; bring a later one with: pip install '{SCIKIT_LEARN}'"
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -26,6 +26,10 @@ class EstimatorError(UsageError, ValueError):
     """What an estimator was given does not fit; a ValueError, as scikit-learn raises."""
 
 
+class DivergedError(EstimatorError):
+    """A model gives NaN: its training diverged."""
+
+
 def defaults_of(build: Callable[..., Any]) -> dict[str, Any]:
     """The arguments of a build function by name, each with its default or REQUIRED.
 

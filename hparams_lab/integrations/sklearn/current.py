@@ -8,6 +8,9 @@ from contextvars import ContextVar
 
 from hparams_lab.logger import Run
 
+EPOCH = "epoch/"
+"""Where the curves of a Keras model are logged, a point after each epoch."""
+
 _RUN: ContextVar[Run | None] = ContextVar("hparams_lab_sklearn_run", default=None)
 
 

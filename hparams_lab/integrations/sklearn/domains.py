@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from hparams_lab.errors import DeclarationError, HParamValueError
+from hparams_lab.errors import DeclarationError
 from hparams_lab.hparam import HParam
 from hparams_lab.space import Discrete, Domain, IntInterval, RealInterval, Scale
 from hparams_lab.start import as_text
@@ -131,7 +131,7 @@ def _is_held(plain: Any) -> bool:
     """Whether TensorBoard can hold a value."""
     try:
         checked("value", plain)
-    except HParamValueError:
+    except Exception:  # besides ours, that of a `repr` which fails
         return False
     return True
 
@@ -142,5 +142,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    """A value in words: JSON where it has it."""
-    return str(as_text(value)).encode("utf-8", "backslashreplace").decode()
+    """A value in words: JSON where it has it. The name of its type where it cannot say what it is."""
+    try:
+        said = str(as_text(value))
+    except Exception:
+        said = type(value).__name__
+    return said.encode("utf-8", "backslashreplace").decode()

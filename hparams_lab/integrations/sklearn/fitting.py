@@ -14,11 +14,15 @@ from typing import Any
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, validation
 
-from hparams_lab.integrations.sklearn.build_function import EstimatorError
-from hparams_lab.integrations.sklearn.current import current_run
+from hparams_lab.errors import UsageError
+from hparams_lab.integrations.search_log import not_lost
+from hparams_lab.integrations.sklearn.build_function import DivergedError, EstimatorError
+from hparams_lab.integrations.sklearn.current import EPOCH, current_run
 from hparams_lab.keras import RunCallback
+from hparams_lab.logger import Run
+from hparams_lab.scalar import as_float, single_numbers
 
 EVALUATION_BATCH = 1024
 """Outputs are computed of at least so many examples at once: it changes nothing but the time."""
@@ -26,27 +30,35 @@ EVALUATION_BATCH = 1024
 _SEEDED = threading.RLock()
 
 
-class FitHistory(dict[str, list[float]]):
-    """What a fit reported: a list per metric, with a value per epoch.
+class FitHistory(dict[str, list[Any]]):
+    """What a fit reported: a list per metric, with a float per epoch; with an array where it is no single number.
 
     Attributes:
       epoch: the epochs, from 0.
     """
 
     def __init__(self, trained: Any) -> None:
-        super().__init__({name: [*map(float, values)] for name, values in trained.history.items()})
+        super().__init__({name: [*map(_plain, values)] for name, values in trained.history.items()})
         self.epoch: list[int] = [*trained.epoch]
 
     def __reduce__(self) -> Any:
         return _history, ({**self}, self.epoch)
 
     @property
-    def history(self) -> dict[str, list[float]]:
+    def history(self) -> dict[str, list[Any]]:
         """Itself: for whoever takes it for the History of Keras."""
         return self
 
 
-def _history(values: dict[str, list[float]], epoch: list[int]) -> FitHistory:
+def _plain(value: Any) -> Any:
+    """A metric's value: a float, or an array for one that is no single number, such as a score of each class."""
+    try:
+        return as_float("", value)
+    except UsageError:
+        return np.asarray(keras.ops.convert_to_numpy(value))
+
+
+def _history(values: dict[str, list[Any]], epoch: list[int]) -> FitHistory:
     history = FitHistory.__new__(FitHistory)
     history.update(values)
     history.epoch = epoch
@@ -54,10 +66,26 @@ def _history(values: dict[str, list[float]], epoch: list[int]) -> FitHistory:
 
 
 class EpochCurves(RunCallback):
-    """Logs a fit's epochs as `epoch/loss`, `epoch/val_loss`: apart from the score of a fold."""
+    """Logs a fit's epochs as `epoch/loss`, `epoch/val_loss`: apart from the score of a fold.
+
+    Single numbers, that is; and where they cannot be logged, that is said once, and the fit goes on.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self._is_lost = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Log the epoch."""
+        if self._is_lost:
+            return
+        self._is_lost = True
+        with not_lost(f"what epoch {epoch + 1} and those behind it of {self._run.name} reported"):
+            super().on_epoch_end(epoch, single_numbers(logs or {}))
+            self._is_lost = False
 
     def _tag(self, name: str) -> str:
-        return f"epoch/{name}"
+        return EPOCH + name
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -92,18 +120,27 @@ def width_of(model: Any, X: NDArray[Any]) -> int:
 
 
 def outputs_of(model: Any, X: NDArray[Any], batch_size: int) -> NDArray[Any]:
-    """What the model gives for the examples, (examples, outputs). Raises EstimatorError where it gives NaN."""
+    """What the model gives for the examples, (examples, outputs). Raises DivergedError where it gives NaN."""
     with quiet():
         outputs: NDArray[Any] = model.predict(X, batch_size=max(batch_size, EVALUATION_BATCH), verbose=0)
     if np.isnan(outputs).any():
-        raise EstimatorError("the model gives NaN: its training diverged; try a smaller learning rate")
+        raise DivergedError("the model gives NaN: its training diverged; try a smaller learning rate")
     return outputs
 
 
 def fit_callbacks(given: Any) -> list[Any]:
-    """Callbacks for one fit: copies of those given, or what a function makes; and one for the run that is logged."""
+    """Callbacks for one fit: copies of those given, or what a function makes; and one for the run that is logged.
+
+    A run has the curves of the first fit within it: an estimator that is made of several would begin them again.
+    """
     run = current_run()
-    return [*_made(given), *([EpochCurves(run)] if run is not None else [])]
+    return [*_made(given), *([EpochCurves(run)] if run is not None and not _has_curves(run) else [])]
+
+
+def _has_curves(run: Run) -> bool:
+    with not_lost(f"what the epochs of {run.name} report"):
+        return any(tag.startswith(EPOCH) for tag in run.metrics)
+    return True
 
 
 def _made(given: Any) -> list[Any]:
@@ -159,3 +196,10 @@ def seeded(random_state: Any) -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
+
+
+def validate_data(estimator: Any, *arrays: Any, **options: Any) -> Any:
+    """The arrays, checked and noted as scikit-learn does it; before its version 1.6 that was a method."""
+    if hasattr(validation, "validate_data"):
+        return validation.validate_data(estimator, *arrays, **options)
+    return estimator._validate_data(*arrays, **options)

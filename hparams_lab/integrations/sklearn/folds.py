@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import math
 import threading
 import traceback
@@ -21,8 +22,10 @@ from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import _search, _validation
 
 from hparams_lab.ending import outcome_of
-from hparams_lab.integrations.search_log import SearchLog, run_name
-from hparams_lab.integrations.sklearn.current import logging_into
+from hparams_lab.errors import LogDirError
+from hparams_lab.integrations.search_log import SearchLog, not_lost, run_name
+from hparams_lab.integrations.sklearn.build_function import DivergedError
+from hparams_lab.integrations.sklearn.current import EPOCH, logging_into
 from hparams_lab.integrations.sklearn.scores import SEEN, UNSEEN, Scores
 from hparams_lab.logger import Run
 from hparams_lab.results import Outcome
@@ -31,9 +34,6 @@ from hparams_lab.values import Value
 
 train = _validation._fit_and_score
 """scikit-learn's own."""
-
-EPOCH = "epoch/"
-"""Where the curves of a Keras model are logged, a point after each epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,13 @@ class Task:
     hparams: Mapping[str, Value]
     scores: Scores
 
-    def start(self, part: str, number: int = 0) -> Run:
-        """Start a run of the trial: "fold" 0, 1, ..."""
-        name = run_name(self.number, part, number)
+    def fold_name(self, fold: int) -> str:
+        """The name of the run of a fold: 0, 1, ..."""
+        return run_name(self.number, "fold", fold)
+
+    def start(self, name: str) -> Run:
+        """Start a run of the trial. Raises LogDirError when that cannot be."""
+        check_there(self.log)
         return self.log.start(name, self.hparams, self.trial, provenance=False, judged=False, fsync=False)
 
 
@@ -73,8 +77,14 @@ class Candidate(dict[str, Any]):
         return made
 
 
+def check_there(log: SearchLog) -> None:
+    """Refuse a log directory that was deleted: what would be made in its place is no log. Raises LogDirError."""
+    if not log.paths.root.is_dir():
+        raise LogDirError(f"{log.paths.root} is gone; what is logged from here on is lost with it")
+
+
 being_trained: set[Path] = set()
-"""The directories of runs that threads of this process write."""
+"""The directories of runs that threads of this process make and write."""
 
 
 def fit_and_score(estimator: Any, X: Any, y: Any, *, parameters: Any, **more: Any) -> Any:
@@ -83,20 +93,54 @@ def fit_and_score(estimator: Any, X: Any, y: Any, *, parameters: Any, **more: An
         with logging_into(None):  # a search inside of what is trained: its epochs are its own
             return train(estimator, X, y, parameters=parameters, **more)
     task = parameters.task
-    run = task.start("fold", more["split_progress"][0])
-    being_trained.add(run.dir)
     scorer = _watched(more.pop("scorer"), task.scores.names[0])
-    try:
+    with _run_of(task, more["split_progress"][0]) as run:
         with dispatching(), logging_into(run):
             result = train(estimator, X, y, parameters=dict(parameters), scorer=scorer, **more)
-        log_history(estimator, run)
-        _finish(run, task.scores, result, scorer.failures)
+        if run is not None:
+            log_history(estimator, run)
+            with not_lost(f"what came of {run.name}"):
+                _finish(run, task.scores, result, scorer.failures)
+    return result
+
+
+@contextlib.contextmanager
+def _run_of(task: Task, fold: int) -> Iterator[Run | None]:
+    """The run of a fold, which ends as the block does; None where it cannot be logged. It raises the block's errors."""
+    name = task.fold_name(fold)
+    directory = task.log.paths.run(name)
+    being_trained.add(directory)
+    run: Run | None = None
+    try:
+        with not_lost(name):
+            run = task.start(name)
+        yield run
     except BaseException as error:
-        run.finish(None, *outcome_of(error))
+        if run is not None:
+            with not_lost(f"the end of {name}"):
+                run.finish(None, *_ended_by(error))
         raise
     finally:
-        being_trained.discard(run.dir)
-    return result
+        being_trained.discard(directory)
+        if run is not None and not run.is_over:
+            with contextlib.suppress(Exception):  # it was said that it is not in the log
+                run.leave()
+
+
+def _ended_by(error: BaseException) -> tuple[Outcome, str, str]:
+    """How a fold ended by an error that ends the search: the outcome, the reason, the traceback."""
+    outcome, reason, details = outcome_of(error)
+    return Outcome.DIVERGED if isinstance(error, DivergedError) else outcome, reason, details
+
+
+def _reason(details: str) -> tuple[str, str]:
+    """The name of an error's class, and what it says in a line, from its traceback."""
+    lines = details.rpartition("Traceback (most recent call last):\n")[2].splitlines()
+    said = " ".join(" ".join(itertools.dropwhile(lambda line: line[:1].isspace(), lines)).split())
+    kind, colon, rest = said.partition(":")
+    if " " in kind:
+        return "", said
+    return kind.rpartition(".")[2], kind.rpartition(".")[2] + colon + rest
 
 
 def _finish(run: Run, scores: Scores, result: Mapping[str, Any], failures: Mapping[str, str]) -> None:
@@ -113,7 +157,9 @@ def _finish(run: Run, scores: Scores, result: Mapping[str, Any], failures: Mappi
     }
     if failures:
         why = next(iter(failures.values())).strip()
-        run.finish({**times, **measured}, Outcome.FAILED, why.splitlines()[-1], why)
+        kind, reason = _reason(why)
+        has_diverged = kind == DivergedError.__name__
+        run.finish({**times, **measured}, Outcome.DIVERGED if has_diverged else Outcome.FAILED, reason, why)
         return
     tag = scores.tag if scores.tag in measured else next((tag for tag in measured if tag.startswith(UNSEEN)), "")
     score = measured.get(tag, math.nan)
@@ -124,11 +170,15 @@ def _finish(run: Run, scores: Scores, result: Mapping[str, Any], failures: Mappi
 
 
 def log_history(estimator: Any, run: Run) -> None:
-    """Log the epochs of a Keras estimator that is not ours, which keeps them as `history_`: after the fit."""
-    history = next((found for found in map(_history, _parts(estimator)) if found), None)
-    if history and not any(tag.startswith(EPOCH) for tag in run.metrics):
-        for name, values in history.items():
-            run.log_columns({EPOCH + name: values}, steps=range(1, len(values) + 1))
+    """Log the epochs of a Keras estimator that is not ours, which keeps them as `history_`: after the fit.
+
+    Warns where it cannot.
+    """
+    with not_lost(f"what the epochs of {run.name} reported"):
+        history = next((found for found in map(_history, _parts(estimator)) if found), None)
+        if history and not any(tag.startswith(EPOCH) for tag in run.metrics):
+            for name, values in history.items():
+                run.log_columns({EPOCH + name: values}, steps=range(1, len(values) + 1))
 
 
 def _parts(estimator: Any) -> Iterator[Any]:

@@ -23,16 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from hparams_lab import disk
-from hparams_lab.afterwards import add_scalars
+from hparams_lab.afterwards import add_outcome, add_scalars
 from hparams_lab.ending import end_left_run
-from hparams_lab.errors import HParamsLabError
-from hparams_lab.events.reader import event_files
+from hparams_lab.errors import HParamsLabError, LogDirError
+from hparams_lab.events.reader import event_files, read_run
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.experiment import Experiment
-from hparams_lab.integrations.search_log import SearchLog, run_name
+from hparams_lab.integrations.search_log import SearchLog, not_lost
 from hparams_lab.integrations.sklearn.current import logging_into
 from hparams_lab.integrations.sklearn.domains import Column, columns_of, hparams_of
-from hparams_lab.integrations.sklearn.folds import Candidate, Task, being_trained, dispatching, log_history
+from hparams_lab.integrations.sklearn.folds import Candidate, Task, being_trained, check_there, dispatching, log_history
 from hparams_lab.integrations.sklearn.scores import Scores
 from hparams_lab.locks import is_held
 from hparams_lab.logger import Run
@@ -60,7 +60,8 @@ class Recording:
         self._scores = scores
         self._spaces = _spaces(search)
         self._drawn: list[dict[str, Any]] = []  # the candidates so far, each with what else `cv_results_` says of it
-        self._tasks: list[Task] = []
+        self._tasks: dict[int, Task] = {}  # by number, where they could be logged
+        self._before = vars(search).get("cv_results_")
         self._ids: Counter[str] = Counter()
         self._told: set[str] = set()
         self._results: Mapping[str, Any] | None = None
@@ -79,11 +80,16 @@ class Recording:
             recording._held.callback(vars(search).pop, name, None)
         return recording
 
+    @property
+    def is_through(self) -> bool:
+        """Whether the fit came to its end."""
+        return vars(self._search).get("cv_results_", self._before) is not self._before
+
     def end(self) -> None:
         """Give an end to what has none, and leave the search as it was."""
-        with self._held:
+        with not_lost("the end of the search"), self._held:
             if self._refit:
-                with _not_lost("the refit's time"):
+                with not_lost("the refit's time"):
                     _end_refit(self._refit, self._search)
             self._end_left()
             if not self._is_ranked and self._results is not None:
@@ -92,20 +98,70 @@ class Recording:
     def _run_search(self, original: Callable[..., Any], evaluate: Callable[..., Any], **more: Any) -> None:
         def recorded(candidates: Any, *given: Any, **others: Any) -> Any:
             tried = [*candidates]
-            results = evaluate(self._tasks_of(tried, _beside(len(tried), given, others)), *given, **others)
+            results = evaluate(self._to_be_logged(tried, _beside(len(tried), given, others)), *given, **others)
             results["params"] = [dict(parameters) for parameters in results["params"]]
             self._results = results
-            self._scores = self._scores.as_found(results)
-            self._declare()
+            with not_lost("what the search measures"):
+                self._scores = self._scores.as_found(results)
+                self._declare()
             return results
 
         original(recorded, **more)
 
+    def _to_be_logged(
+        self, tried: list[Mapping[str, Any]], beside: Mapping[str, Sequence[Any]]
+    ) -> Sequence[Mapping[str, Any]]:
+        """The candidates with their tasks; as they are where the log cannot take them.
+
+        Raises HParamsLabError as long as nothing was trained.
+        """
+        begin = len(self._drawn)
+        try:
+            found = self._tasks_of(tried, beside)
+        except Exception as error:
+            self._drawn += [{}] * (begin + len(tried) - len(self._drawn))  # to number those behind them
+            if not begin and isinstance(error, HParamsLabError):
+                raise
+            with not_lost(f"what is tried from row {begin} of cv_results_ on"):
+                raise
+            return tried
+        if {"iter", "n_resources"} <= beside.keys():
+            with not_lost(f"what became of the rows before {begin} of cv_results_"):
+                self._prune(begin)
+        return found
+
+    def _prune(self, begin: int) -> None:
+        """Say of the folds of a halving search's last iteration whether it went on with them.
+
+        Their scores are of fewer resources than those of the iteration that begins with the row `begin`.
+        """
+        iteration = self._drawn[begin]["iter"]
+        went_on = {self._key(task) for number, task in self._tasks.items() if number >= begin}
+        last = {
+            number: f"went on in iteration {iteration}"
+            if self._key(task) in went_on
+            else f"left out after iteration {iteration - 1}"
+            for number, task in self._tasks.items()
+            if number < begin and self._drawn[number]["iter"] == iteration - 1
+        }
+        for number, run in self._runs():
+            if number in last:
+                with not_lost(f"what became of {run.name}"):
+                    found = read_run(run, run.name)
+                    if found is not None and found.outcome is Outcome.COMPLETED:
+                        add_outcome(run, Outcome.PRUNED, last[number])
+
+    def _key(self, task: Task) -> frozenset[tuple[str, Any]]:
+        """A candidate, whatever resources it gets."""
+        resources = ("iter", "n_resources", getattr(self._search, "resource", None))
+        return frozenset(item for item in task.hparams.items() if item[0] not in resources)
+
     def _select(self, original: Callable[..., Any], refit: Any, metric: str, results: Mapping[str, Any]) -> Any:
         best = original(refit, metric, results)
-        self._rank(int(best) if refit else None)
-        if refit:
-            with _not_lost("the refit"):
+        with not_lost("what is known of the trials in the end"):
+            self._rank(int(best) if refit else None)
+        if refit and best in self._tasks:
+            with not_lost("the refit"):
                 self._refit = self._held.enter_context(_refit_run(self._log, self._tasks[best]))
         return best
 
@@ -115,16 +171,18 @@ class Recording:
         """The candidates, each with its task: numbered as the rows of `cv_results_`, named by their values."""
         alone = {"estimator": _estimator_name(self._search.estimator)}  # of a candidate without parameters
         rows = [{**{key: beside[key][i] for key in beside}, **(one or alone)} for i, one in enumerate(candidates)]
+        begin = len(self._drawn)
         self._drawn += rows
         columns = self._declare()
-        begin = len(self._tasks)
-        for number, row in enumerate(rows, begin):
+        found = []
+        for number, (one, row) in enumerate(zip(candidates, rows, strict=True), begin):
             values = {name: column.value(name, row[name]) for name, column in columns.items() if name in row}
             name = trial_id(values)
             self._ids[name] += 1
             name = name if self._ids[name] == 1 else f"{name}-{self._ids[name]}"
-            self._tasks.append(Task(self._log, number, name, values, self._scores))
-        return [Candidate.of(one, task) for one, task in zip(candidates, self._tasks[begin:], strict=True)]
+            self._tasks[number] = Task(self._log, number, name, values, self._scores)
+            found.append(Candidate.of(one, self._tasks[number]))
+        return found
 
     def _declare(self) -> dict[str, Column]:
         """Declare what the search ranges over, as far as it is known, and what it measures; the columns."""
@@ -139,6 +197,8 @@ class Recording:
             )
         metrics = self._scores.metrics(self._search.return_train_score, bool(self._search.refit))
         name = f"{type(self._search).__name__} of {_estimator_name(self._search.estimator)}"
+        if self._tasks:
+            check_there(self._log)
         self._log.declare(Experiment(hparams_of(columns), metrics, self._scores.tag, name=name))
         return columns
 
@@ -150,17 +210,18 @@ class Recording:
             if number < len(self._results["params"]):
                 found = self._scores.of_trial(self._results, number)
                 finite = {tag: value for tag, value in found.items() if math.isfinite(value)}
-                with _not_lost(f"what is known of {run.name} in the end"):
+                with not_lost(f"what is known of {run.name} in the end"):
                     add_scalars(run, finite if best is None else {**finite, "refit": number == best}, fsync=False)
 
     def _end_left(self) -> None:
         """Give an end to the runs of worker processes that were killed with a search that was stopped."""
         through = len(self._results["params"]) if self._results else 0
-        if through < len(self._tasks):
+        if through < len(self._drawn):
             end = time.monotonic() + LET_GO_SECONDS
-            for number, run in self._runs():
-                if number >= through and run not in being_trained:
-                    _end_run(run, end)
+            with not_lost("the end of what was being trained"):
+                for number, run in self._runs():
+                    if number >= through and run not in being_trained:
+                        _end_run(run, end)
 
     def _runs(self) -> Iterator[tuple[int, Path]]:
         """The directories of the folds' runs, each with its candidate's number."""
@@ -209,15 +270,6 @@ def _beside(count: int, given: Sequence[Any], others: Mapping[str, Any]) -> dict
     return {key: values for key, values in more.items() if len(values) == count}
 
 
-@contextlib.contextmanager
-def _not_lost(what: str) -> Iterator[None]:
-    """Only warn when the log cannot take it: what was trained is not to be lost for that."""
-    try:
-        yield
-    except HParamsLabError as error:
-        warnings.warn(f"{what} is not in the log: {error}", stacklevel=4)
-
-
 def _end_run(run: Path, deadline: float) -> None:
     """Give an end to a run without one, once nobody writes it; one that never began to be written goes."""
     files = event_files(run)
@@ -236,7 +288,9 @@ def _refit_run(log: SearchLog, task: Task) -> Iterator[Run]:
 
     A session would be one more run of the trial, without a score: the trial would have no mean, and no rank.
     """
-    directory = log.paths.run(run_name(task.number, "fold", 0)) / REFIT
+    directory = log.paths.run(task.fold_name(0)) / REFIT
+    if not directory.parent.is_dir():
+        raise LogDirError(f"{directory.parent} is gone, or was never made")
     with writing(directory):
         disk.make_directories(directory)
     writer = EventFileWriter.create(directory, time.time())
@@ -246,7 +300,7 @@ def _refit_run(log: SearchLog, task: Task) -> Iterator[Run]:
         with logging_into(run):
             yield run
     finally:
-        with _not_lost("the end of the refit"):
+        with not_lost("the end of the refit"):
             run.leave()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sklearn.base import is_classifier, is_regressor
+from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier, is_regressor
+from sklearn.model_selection._search import BaseSearchCV
 
 from hparams_lab.errors import UsageError
 from hparams_lab.experiment import Metric
@@ -24,12 +26,14 @@ class Scores:
       objective: the one that ranks the trials.
       keys: what `cv_results_` calls them, in the same order: "score" where there is one.
       is_sure: whether that is all known; what a function returns is only when it has.
+      is_named: whether somebody said which ranks the trials.
     """
 
     names: tuple[str, ...]
     objective: str
     keys: tuple[str, ...] = ("score",)
     is_sure: bool = True
+    is_named: bool = True
 
     @property
     def tag(self) -> str:
@@ -42,14 +46,20 @@ class Scores:
         return {f"{prefix}{name}": value for name, value in scores.items()}
 
     def as_found(self, results: Mapping[str, Any]) -> Scores:
-        """The same once `cv_results_` tells what a function returned."""
+        """The same once `cv_results_` tells what a function returned. Warns where nobody named one of several."""
         if self.is_sure:
             return self
         prefix = "mean_test_"
         keys = tuple(key.removeprefix(prefix) for key in results if key.startswith(prefix))
         if keys == ("score",):
             return replace(self, is_sure=True)
-        return Scores(keys, self.objective if self.objective in keys else keys[0], keys)
+        objective = self.objective if self.objective in keys else keys[0]
+        if self.objective not in keys and (self.is_named or len(keys) > 1):
+            other = f"; name another: objective={keys[1]!r}" if len(keys) > 1 else ""
+            warnings.warn(
+                f"the scorer returned {', '.join(keys)}; trials are ranked by {objective}{other}", stacklevel=4
+            )
+        return Scores(keys, objective, keys)
 
     def metrics(self, with_train: bool, with_refit: bool) -> list[Metric]:
         """What is measured, the objective first: a fold's scores and times, and what is known of a trial in the end."""
@@ -101,7 +111,8 @@ def scores_of(search: Any, objective: str | None = None) -> Scores:
         return _checked(Scores((name,), objective or name))
     if callable(scoring):
         name = wanted or _name(scoring)
-        return Scores((name,), name, (name,) if isinstance(refit, str) else ("score",), is_sure=False)
+        keys = (name,) if isinstance(refit, str) else ("score",)
+        return Scores((name,), name, keys, is_sure=False, is_named=wanted is not None)
     names = tuple(map(str, scoring))
     if wanted is None and len(names) == 1:
         wanted = names[0]
@@ -123,6 +134,18 @@ def _checked(scores: Scores) -> Scores:
 
 def _default(estimator: Any) -> str:
     """What an estimator's own score is."""
+    if steps := getattr(estimator, "steps", None):
+        return _default(steps[-1][-1])
+    if isinstance(estimator, BaseSearchCV) and estimator.scoring is None:
+        return _default(estimator.estimator)
+    own = getattr(estimator, "scoring", None)
+    # Others have a `scoring` that is of something else, such as when to stop.
+    is_by_it = getattr(type(estimator), "score", None) not in (ClassifierMixin.score, RegressorMixin.score)
+    if is_by_it and own is not None and own != "warn":
+        if callable(own):
+            return _name(own)
+        refit = getattr(estimator, "refit", None)
+        return own if isinstance(own, str) else refit if isinstance(refit, str) else "score"
     if is_classifier(estimator):
         return "accuracy"
     return "r2" if is_regressor(estimator) else "score"

@@ -25,6 +25,7 @@ from sklearn.model_selection._search import BaseSearchCV
 
 from hparams_lab.errors import LogDirError, MissingExtraError, UsageError
 from hparams_lab.integrations.search_log import SearchLog
+from hparams_lab.integrations.sklearn import SCIKIT_LEARN
 from hparams_lab.integrations.sklearn.folds import fit_and_score
 from hparams_lab.integrations.sklearn.recording import Recording
 from hparams_lab.integrations.sklearn.scores import scores_of
@@ -45,17 +46,29 @@ def log_search(
       fresh: move what the directory holds aside, to a name beside it.
       objective: the scorer that ranks the trials, where there are several and `refit` names none.
 
-    Returns the search.
+    Returns the search. A fit that fails or is interrupted leaves it to be logged: fit it again once the directory is
+    moved away, or give it to `log_search` again.
 
-    Raises UsageError for what is no search, was fitted or is logged already, has no plain objective, or is of a
-    scikit-learn that works in another way than those known; `fit` raises LogDirError for a directory that holds
-    something else, before anything is trained.
+    Each row of `cv_results_` is a trial. Of a halving search those before the last iteration end as pruned, since they
+    had fewer resources: "went on in iteration 1", "left out after iteration 0". So the best is `best_params_`.
+
+    Raises UsageError for what is no search, was fitted or is logged already, or has no plain objective, and
+    MissingExtraError for a scikit-learn that works in another way than those known. `fit` raises LogDirError for a
+    directory that holds something else, before anything is trained. Later it raises nothing of ours: what the log
+    cannot take is a warning, and the search is as it would be without.
     """
     _check_scikit_learn()
     _check_search(search)
-    if (before := _callback_of(search)) is not None:
+    if hasattr(search, "cv_results_"):
+        raise UsageError(
+            f"this {type(search).__name__} was fitted already; log_search comes before fit: give it clone(search)"
+        )
+    before = _callback_of(search)
+    if before is not None and not before._is_in_vain:
         raise UsageError(f"this {type(search).__name__} is logged already, into {before.logdir}; call log_search once")
     scores_of(search, objective)
+    if before is not None:
+        _forget(search, before)
     callback = HParamsCallback(logdir, fresh=fresh, objective=objective)
     callback._bind(search, once=True)
     if hasattr(search, "set_callbacks"):
@@ -70,7 +83,7 @@ class HParamsCallback:
 
     Args:
       logdir: the log directory; made when it is not there. When several searches have the same callback, as clones
-        do, the others log into directories beside it, `logdir-1` and so on.
+        do, the others log into directories beside it, `logdir-1` and so on. So does a search that is fitted again.
       fresh, objective: as in `log_search`.
 
     Its hooks raise what `log_search` and `fit` raise there, before anything is trained.
@@ -82,6 +95,8 @@ class HParamsCallback:
         self.objective = objective
         self._search: Callable[[], Any] | None = None
         self._once = False
+        self._is_used = False  # a fit was logged from its begin to its end
+        self._is_in_vain = False  # the last one was not
         self._is_copy = False
         self._recordings: dict[int, Recording] = {}
 
@@ -89,7 +104,7 @@ class HParamsCallback:
         return f"HParamsCallback({str(self.logdir)!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_search": None, "_is_copy": True, "_recordings": {}}
+        return {**vars(self), "_search": None, "_is_copy": True, "_is_used": False, "_recordings": {}}
 
     def setup(self, estimator: Any, context: Any = None) -> None:
         """Begin to log a fit."""
@@ -101,7 +116,11 @@ class HParamsCallback:
     def teardown(self, estimator: Any, context: Any = None) -> None:
         """End it, whatever came of it."""
         recording = self._recordings.pop(id(estimator), None)
-        if self._once:
+        is_through = recording is not None and recording.is_through
+        if self._is_of(estimator):
+            self._is_used = self._is_used or is_through
+            self._is_in_vain = not is_through
+        if is_through and self._once:
             _forget(estimator, self)
         if recording is not None:
             recording.end()
@@ -121,11 +140,11 @@ class HParamsCallback:
         return self._search is not None and self._search() is search
 
     def _log(self, search: Any) -> SearchLog:
-        """The log directory for a search: that which was given, or one beside it for a clone."""
+        """The log directory for a search: that which was given, or one beside it for a clone or a second fit."""
         if self._search is None and not self._is_copy:
             self._bind(search)
         by = type(search).__name__
-        if self._is_of(search):
+        if self._is_of(search) and not self._is_used:
             return SearchLog.open(self.logdir, by, fresh=self.fresh)
         for number in itertools.count(1):
             beside = self.logdir.with_name(f"{self.logdir.name}-{number}")
@@ -138,7 +157,7 @@ class HParamsCallback:
 
 
 class _LoggedFit:
-    """A search's `fit` that is logged, once: for a scikit-learn without callbacks."""
+    """A search's `fit` that is logged until it succeeds: for a scikit-learn without callbacks."""
 
     def __init__(self, search: Any, callback: HParamsCallback) -> None:
         self.search = search
@@ -170,17 +189,13 @@ def _forget(search: Any, callback: HParamsCallback) -> None:
 
 
 def _check_search(search: Any) -> None:
-    """Refuse what is no search, or one that was fitted. Raises UsageError."""
+    """Refuse what is no search. Raises UsageError."""
     if not isinstance(search, BaseSearchCV):
         a_class = isinstance(search, type)
         kind = search.__name__ if a_class else type(search).__name__
         raise UsageError(
             f"log_search got {'the class ' if a_class else 'a '}{kind}; wanted a search of scikit-learn that is not "
             "fitted yet, such as GridSearchCV(estimator, param_grid)"
-        )
-    if hasattr(search, "cv_results_"):
-        raise UsageError(
-            f"this {type(search).__name__} was fitted already; log_search comes before fit: give it clone(search)"
         )
 
 
@@ -196,5 +211,5 @@ def _check_scikit_learn() -> None:
     if not known or getattr(_search, "_fit_and_score", None) not in (_validation._fit_and_score, fit_and_score):
         raise MissingExtraError(
             f"scikit-learn {sklearn.__version__} trains folds in another way than log_search knows, or something "
-            "replaced its parts; 1.5 to 1.9 work: pip install 'scikit-learn>=1.5,<1.10'"
+            f"replaced its parts; bring one that it knows with: pip install '{SCIKIT_LEARN}'"
         )
