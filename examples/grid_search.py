@@ -34,6 +34,7 @@ def search(options, train, test):
     network = KerasClassifier(build_model, random_state=options.seed)
     search = GridSearchCV(network, QUICK if options.quick else GRID, cv=5, n_jobs=options.jobs)
     log_search(search, options.logdir, fresh=options.fresh)
+    print(f"to follow it: hparams-lab top {options.logdir} --watch", flush=True)
     search.fit(x, y.argmax(axis=1))
 
     print(f"best_score_: {search.best_score_:.4f}, the mean accuracy of {search.n_splits_} folds")
@@ -61,8 +62,9 @@ def main():
         train, test = digits.load_data() if options.quick else mnist.load_data(options.data)
         search(options, train, test)
     except lab.HParamsLabError as error:
-        sys.exit(f"error: {error}")
-    print(f"hparams-lab board {options.logdir}")
+        sys.exit(f"error: {error}".replace("fresh=True", "--fresh"))
+    print(f"Leaderboard:  hparams-lab top {options.logdir}")
+    print(f"TensorBoard:  hparams-lab board {options.logdir}")
 
 
 if __name__ == "__main__":

@@ -53,11 +53,12 @@ def search(name, options, train, test):
         objective="val_accuracy",
         seed=options.seed,
         directory=f"{options.logdir}_state",  # for its own files
-        project_name=name,
+        project_name=f"{name}-{'digits' if options.quick else 'mnist'}-{options.seed}",
         overwrite=options.fresh,  # else a search that was stopped goes on
     )
     logdir = f"{options.logdir}/{name}"
     log_to(tuner, logdir, fresh=options.fresh)
+    print(f"{name}; to follow it: hparams-lab top {logdir} --watch", flush=True)
     tuner.search(*train, epochs=5, validation_split=0.1, verbose=0)
 
     model, best = tuner.get_best_models()[0], lab.read(logdir).best()
@@ -82,8 +83,9 @@ def main():
         for name in options.tuner or TUNERS:
             search(name, options, train, test)
     except lab.HParamsLabError as error:
-        sys.exit(f"error: {error}")
-    print(f"hparams-lab board {options.logdir}")
+        sys.exit(f"error: {error}".replace("fresh=True", "--fresh"))
+    print(f"Leaderboard:  hparams-lab top {options.logdir}")
+    print(f"TensorBoard:  hparams-lab board {options.logdir}")
 
 
 if __name__ == "__main__":

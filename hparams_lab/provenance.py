@@ -25,6 +25,7 @@ PACKAGES = {
     "lightning": ("lightning",),
     "jax": ("jax",),
     "flax": ("flax",),
+    "keras_tuner": ("keras-tuner",),
     "sklearn": ("scikit-learn",),
     "xgboost": ("xgboost",),
     "transformers": ("transformers",),

@@ -64,13 +64,13 @@ def check_unused(paths: LogDirPaths, otherwise: str) -> None:
         _check_disk(paths.root)
     sweep = load_sweep(paths) if paths.root.exists() else None
     if sweep is not None:
-        raise LogDirError(f"{paths.root} holds another sweep{_by_whom(sweep)}; {otherwise}")
+        raise LogDirError(f"{paths.root} holds {_what(sweep)} already; {otherwise}")
     if paths.root.exists() and (run_folders(str(paths.root)) or any(paths.root.glob("*/sweep.json"))):
         raise LogDirError(f"{paths.root} holds runs that no sweep made; {otherwise}")
 
 
-def _by_whom(sweep: Mapping[str, Any]) -> str:
-    return f", by {sweep[BY]}" if isinstance(sweep.get(BY), str) else ""
+def _what(sweep: Mapping[str, Any]) -> str:
+    return f"a search by {sweep[BY]}" if isinstance(sweep.get(BY), str) else "a sweep"
 
 
 def check_in_advance(root: Path) -> None:

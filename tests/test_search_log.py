@@ -123,10 +123,10 @@ def test_what_holds_something_else_is_refused_and_left_alone(log, run_dir, tmp_p
     before = sorted(map(str, log.paths.root.rglob("*")))
     otherwise = "give another log directory, or fresh=True moves it aside"
     for by, goes_on in [("GridSearchCV", False), ("Hyperband", True)]:
-        with pytest.raises(LogDirError, match=f"holds another sweep, by GridSearchCV; {otherwise}$"):
+        with pytest.raises(LogDirError, match=f"holds a search by GridSearchCV already; {otherwise}$"):
             SearchLog.open(log.paths.root, by, goes_on=goes_on)
     said = lines_of("run", "digits", "--logdir", log.paths.root, refused=True)
-    assert said.endswith("holds another sweep, by GridSearchCV; choose another --logdir, or --fresh moves it aside")
+    assert said.endswith("holds a search by GridSearchCV already; choose another --logdir, or --fresh moves it aside")
     with lab.start_run(tmp_path / "loop", hparams=VALUES):
         pass
     with pytest.raises(LogDirError, match=f"holds runs that no sweep made; {otherwise}$"):

@@ -133,7 +133,7 @@ class Shown:
         return f"{name}  {outcome_cell(trial.outcome)}  {place}  trial {visible(trial.id)}"
 
     def _means(self) -> Iterator[str]:
-        means = {tag: mean_in_words(mean, self.trial.spread(tag)) for tag, mean in self.trial.metrics.items()}
+        means = {tag: mean_in_words(mean, self.trial.spread(tag) or None) for tag, mean in self.trial.metrics.items()}
         return _pairs(means)
 
     def _run_lines(self, run: RunResult, width: int) -> Iterator[str]:

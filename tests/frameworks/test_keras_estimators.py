@@ -78,7 +78,7 @@ def test_parameters_are_set_by_name():
 
 def test_a_name_that_is_no_parameter_sets_nothing():
     estimator = KerasClassifier(build, units=16)
-    words = r"^no parameter is called 'unit'; build\(\) takes units, activation, rate, the estimator build, epochs, .*"
+    words = r"^no parameter is called 'unit'; did you mean units\? \(of build: units, activation, rate\)$"
     with pytest.raises(ValueError, match=words):
         estimator.set_params(epochs=5, unit=3)
     with pytest.raises(lab.HParamsLabError, match=words):

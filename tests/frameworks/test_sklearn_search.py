@@ -17,7 +17,7 @@ sklearn = pytest.importorskip("sklearn")
 
 import joblib
 from scipy import stats
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -102,17 +102,25 @@ def test_a_grid_search_is_trials_and_folds(tmp_path, backend):
 def test_the_search_is_as_it_would_be_without(tmp_path):
     plain = tree_search().fit(X, Y)
     logged = log_search(tree_search(), tmp_path / "grid").fit(X, Y)
-    assert vars(logged).keys() == vars(plain).keys()
+    assert vars(logged).keys() - vars(plain).keys() == {"_skl_callbacks" if HAS_CALLBACKS else "fit"}
     for name, column in plain.cv_results_.items():
         if "time" not in name:
             np.testing.assert_array_equal(np.ma.filled(logged.cv_results_[name], -1), np.ma.filled(column, -1))
     assert {type(parameters) for parameters in logged.cv_results_["params"]} == {dict}
     assert type(logged.best_params_) is dict
-    assert b"hparams_lab" not in pickle.dumps(logged)
-    assert clone(logged).fit(X, Y).best_params_ == plain.best_params_
+    assert pickle.loads(pickle.dumps(logged)).best_params_ == plain.best_params_
+    assert pickle.loads(pickle.dumps(logged.best_estimator_)).get_params() == plain.best_estimator_.get_params()
+    assert b"hparams_lab" not in pickle.dumps(logged.best_estimator_)
     assert _search._fit_and_score is _validation._fit_and_score
-    assert len(lab.read(tmp_path / "grid").runs) == 18
     assert [path.name for path in tmp_path.iterdir()] == ["grid"]
+
+
+def test_a_search_that_is_fitted_again_logs_beside(tmp_path):
+    search = log_search(tree_search(), tmp_path / "grid").fit(X, Y)
+    again = search.set_params(param_grid={"max_depth": [4]}).fit(X, Y)
+    check_record(tmp_path / "grid-1", again)
+    assert [len(lab.read(tmp_path / name).trials) for name in ("grid", "grid-1")] == [6, 1]
+    assert {path.name for path in tmp_path.iterdir()} == {"grid", "grid-1"}
 
 
 def test_a_search_that_is_to_be_logged_can_be_pickled(tmp_path):
@@ -247,11 +255,11 @@ def test_metrics_are_declared_with_the_objective_first(tmp_path):
     assert metrics_of(tmp_path / "one") == [
         ("val/accuracy", "max"),
         ("train/accuracy", "max"),
+        ("rank_test_score", "min"),
+        ("std_test_score", "min"),
+        ("mean_test_score", "max"),
         ("fit_time", "min"),
         ("score_time", "min"),
-        ("mean_test_score", "max"),
-        ("std_test_score", "min"),
-        ("rank_test_score", "min"),
     ]
     found = lab.read(tmp_path / "one")
     seen = [run.metrics["train/accuracy"] for run in found.trials[3].runs]
@@ -580,7 +588,7 @@ def test_other_callbacks_stay(tmp_path):
     other = ScoringMonitor(scoring="accuracy")
     search = log_search(tree_search(n_jobs=2).set_callbacks(other), tmp_path / "grid").fit(X, Y)
     check_record(tmp_path / "grid", search)
-    assert search._skl_callbacks == [other]
+    assert search._skl_callbacks[0] is other
 
 
 def test_two_searches_at_once_in_two_threads(tmp_path):
@@ -634,7 +642,7 @@ class Counts(DecisionTreeClassifier):
 def test_a_directory_that_holds_something_else(tmp_path):
     log_search(tree_search(cv=2), tmp_path / "logs").fit(X, Y)
     search = GridSearchCV(Counts(), {"max_depth": [2]}, cv=2)
-    with pytest.raises(LogDirError, match=r"holds another sweep, by GridSearchCV; .*fresh=True"):
+    with pytest.raises(LogDirError, match=r"holds a search by GridSearchCV already; .*fresh=True"):
         log_search(search, tmp_path / "logs").fit(X, Y)
     assert Counts.fits == 0
     assert len(lab.read(tmp_path / "logs").runs) == 12

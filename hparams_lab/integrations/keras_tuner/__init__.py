@@ -11,6 +11,7 @@ Needs keras-tuner 1.4.6 or later and Keras 3, on any backend; nothing here impor
 another.
 """
 
+from hparams_lab.integrations.keras_tuner import found as found  # first: it says what is missing
 from hparams_lab.integrations.keras_tuner.tuner import HParamsMixin, log_to
 
 __all__ = ["HParamsMixin", "log_to"]

@@ -13,7 +13,8 @@ try:
 except ModuleNotFoundError as error:
     if error.name not in ("keras_tuner", "keras", "tensorflow", "jax", "torch"):
         raise
-    raise MissingExtraError.of(f"keras-tuner (or what it needs, {error.name})", "keras-tuner") from error
+    what = "keras-tuner" if error.name == "keras_tuner" else f"{error.name}, which keras-tuner needs,"
+    raise MissingExtraError.of(what, "keras-tuner") from None
 
 
 def _has_hooks() -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from hparams_lab.errors import UsageError
+from hparams_lab.results import nearest
 
 DATA = ("X", "y")
 """Arguments of these names get the data."""
@@ -62,8 +63,8 @@ def given_of(build: Any, arguments: Mapping[str, Any], ours: Collection[str]) ->
         return {**arguments}
     if unknown := [name for name in arguments if name not in defaults]:
         raise EstimatorError(
-            f"no parameter is called {unknown[0]!r}; build() takes {', '.join(defaults) or 'none'}, "
-            f"the estimator {', '.join(ours)}"
+            f"no parameter is called {unknown[0]!r}; {nearest(unknown[0], [*defaults, *ours])} "
+            f"(of {getattr(build, '__name__', 'build')}: {', '.join(defaults) or 'none'})"
         )
     return {name: value for name, value in arguments.items() if value is not defaults[name]}
 

@@ -66,11 +66,10 @@ class Scores:
         names = sorted(self.names, key=lambda name: name != self.objective)
         prefixes = (UNSEEN, SEEN) if with_train else (UNSEEN,)
         found = [Metric(prefix + name, goal="max") for prefix in prefixes for name in names]
-        found += [Metric("fit_time", description="seconds", goal="min"), _seconds("score_time")]
-        found += [_of_trial(kind, key) for key in self.keys for kind in _OF_TRIAL]
         if with_refit:
             found.append(Metric("refit", description="1 for the trial that was trained again on all data", goal="max"))
-        return found
+        found += [_of_trial(kind, key) for kind in _OF_TRIAL for key in self.keys]
+        return [*found, _seconds("fit_time"), _seconds("score_time")]
 
     def of_trial(self, results: Mapping[str, Any], index: int) -> dict[str, float]:
         """What is known of a trial in the end: the mean, standard deviation and rank of each score."""
@@ -79,9 +78,9 @@ class Scores:
 
 
 _OF_TRIAL: dict[str, tuple[Goal, str]] = {
-    "mean": ("max", "mean of the folds"),
-    "std": ("min", "standard deviation of the folds"),
     "rank": ("min", "1 is the best"),
+    "std": ("min", "standard deviation of the folds, divided by their number"),
+    "mean": ("max", "mean of the folds"),
 }
 
 

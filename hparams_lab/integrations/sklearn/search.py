@@ -36,13 +36,14 @@ Search = TypeVar("Search")
 def log_search(
     search: Search, logdir: str | os.PathLike[str], *, fresh: bool = False, objective: str | None = None
 ) -> Search:
-    """Log the next fit of a search.
+    """Log the fits of a search.
 
     Args:
       search: a `GridSearchCV`, `RandomizedSearchCV`, `HalvingGridSearchCV` or `HalvingRandomSearchCV` over any
         estimator, or another search made like them. Not fitted yet.
-      logdir: its log directory; made when it is not there. Clones of the search, as `cross_val_score` makes them, log
-        into directories beside it, `logdir-1` and so on (from scikit-learn 1.9 on; before, clones are not logged).
+      logdir: its log directory; made when it is not there. A second fit logs into one beside it, `logdir-1`, and so
+        on; so do clones of the search, as `cross_val_score` makes them (from scikit-learn 1.9 on; before, clones are
+        not logged).
       fresh: move what the directory holds aside, to a name beside it.
       objective: the scorer that ranks the trials, where there are several and `refit` names none.
 
@@ -53,8 +54,8 @@ def log_search(
     had fewer resources: "went on in iteration 1", "left out after iteration 0". So the best is `best_params_`.
 
     Raises UsageError for what is no search, was fitted or is logged already, or has no plain objective, and
-    MissingExtraError for a scikit-learn that works in another way than those known. `fit` raises LogDirError for a
-    directory that holds something else, before anything is trained. Later it raises nothing of ours: what the log
+    MissingExtraError for a scikit-learn that works in another way than those known, LogDirError for a directory that
+    holds something else; so does `fit`, before anything is trained. Later it raises nothing of ours: what the log
     cannot take is a warning, and the search is as it would be without.
     """
     _check_scikit_learn()
@@ -67,10 +68,11 @@ def log_search(
     if before is not None and not before._is_in_vain:
         raise UsageError(f"this {type(search).__name__} is logged already, into {before.logdir}; call log_search once")
     scores_of(search, objective)
+    SearchLog.check(logdir, type(search).__name__, fresh=fresh)
     if before is not None:
         _forget(search, before)
     callback = HParamsCallback(logdir, fresh=fresh, objective=objective)
-    callback._bind(search, once=True)
+    callback._bind(search)
     if hasattr(search, "set_callbacks"):
         search.set_callbacks(*getattr(search, "_skl_callbacks", ()), callback)
     else:
@@ -94,7 +96,6 @@ class HParamsCallback:
         self.fresh = fresh
         self.objective = objective
         self._search: Callable[[], Any] | None = None
-        self._once = False
         self._is_used = False  # a fit was logged from its begin to its end
         self._is_in_vain = False  # the last one was not
         self._is_copy = False
@@ -120,8 +121,6 @@ class HParamsCallback:
         if self._is_of(estimator):
             self._is_used = self._is_used or is_through
             self._is_in_vain = not is_through
-        if is_through and self._once:
-            _forget(estimator, self)
         if recording is not None:
             recording.end()
 
@@ -131,10 +130,9 @@ class HParamsCallback:
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         """Nothing."""
 
-    def _bind(self, search: Any, once: bool = False) -> None:
+    def _bind(self, search: Any) -> None:
         """Say which search's callback it is; its clones have it too."""
         self._search = weakref.ref(search)
-        self._once = once
 
     def _is_of(self, search: Any) -> bool:
         return self._search is not None and self._search() is search
@@ -157,7 +155,7 @@ class HParamsCallback:
 
 
 class _LoggedFit:
-    """A search's `fit` that is logged until it succeeds: for a scikit-learn without callbacks."""
+    """A search's `fit` that is logged: for a scikit-learn without callbacks."""
 
     def __init__(self, search: Any, callback: HParamsCallback) -> None:
         self.search = search
