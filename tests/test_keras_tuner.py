@@ -183,7 +183,7 @@ def test_what_cannot_be_logged_is_refused_in_a_line(searches):
         "ran already": "UsageError: this tuner has run 2 trials already that are not in",
         "ran already, fresh": "UsageError: fresh=True would move the log of the 2 trials aside",
         "something else": "holds runs that no sweep made; give another log directory, or fresh=True moves it aside",
-        "another search": "holds another sweep, by keras-tuner RandomSearch; give another log directory, or fresh=True",
+        "another search": "holds a search by keras-tuner RandomSearch already; give another log directory, or fresh=True",
         "inside the project": "which overwrite=True deletes; choose another",
         "around the project": "UsageError: fresh=True would move the tuner's project",
         "several": "UsageError: this SklearnTuner has several objectives (a, b), and is judged by one",
@@ -253,7 +253,7 @@ def test_a_directory_is_held_while_a_search_goes_on(trouble):
     _, found = trouble
     assert found["cell is still"] is False
     assert "cell is being logged into by this very process" in found["cell meanwhile"].replace("OwnedError: ", "", 1)
-    assert "holds another sweep, by keras-tuner Plain; give another" in found["cell is filled"]
+    assert "holds a search by keras-tuner Plain already; give another" in found["cell is filled"]
     assert (found["cell first"], len(told)) == ({}, 4)
     assert found["cell goes on"] == [True, 0]
     assert len(results.runs) == 5

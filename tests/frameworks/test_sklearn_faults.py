@@ -186,7 +186,7 @@ def test_a_fit_after_one_that_was_interrupted_is_not_silently_unlogged(tmp_path,
     in_the_fourth_fit(stop)
     with pytest.raises(KeyboardInterrupt):
         search.fit(X, Y)
-    with pytest.raises(LogDirError, match=r"another sweep, by GridSearchCV; .*fresh=True"):
+    with pytest.raises(LogDirError, match=r"a search by GridSearchCV already; .*fresh=True"):
         search.fit(X, Y)
     shutil.rmtree(tmp_path / "logs")
     search.fit(X, Y)
