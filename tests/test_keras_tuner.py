@@ -183,7 +183,7 @@ def test_what_cannot_be_logged_is_refused_in_a_line(searches):
         "ran already": "UsageError: this tuner has run 2 trials already that are not in",
         "ran already, fresh": "UsageError: fresh=True would move the log of the 2 trials aside",
         "something else": "holds runs that no sweep made; give another log directory, or fresh=True moves it aside",
-        "another search": "holds a search by keras-tuner RandomSearch already; give another log directory, or fresh=True",
+        "another search": "holds a search by keras-tuner RandomSearch already; give another log directory, or fresh",
         "inside the project": "which overwrite=True deletes; choose another",
         "around the project": "UsageError: fresh=True would move the tuner's project",
         "several": "UsageError: this SklearnTuner has several objectives (a, b), and is judged by one",

@@ -69,7 +69,7 @@ def _as_json(before: Diagnosis, done: Repaired, after: Diagnosis) -> dict[str, o
 
 def _show(found: Diagnosis) -> None:
     console = Console(highlight=False, soft_wrap=False)
-    console.print(Text(_head(found), "bold"))
+    console.print(Text(_head(found), "bold"), soft_wrap=True)  # one line, for those who grep
     for ailment in found.ailments:
         _show_ailment(console, ailment)
     if found.is_repairable:

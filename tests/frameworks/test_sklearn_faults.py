@@ -191,16 +191,19 @@ def test_a_fit_after_one_that_was_interrupted_is_not_silently_unlogged(tmp_path,
     shutil.rmtree(tmp_path / "logs")
     search.fit(X, Y)
     assert len(lab.read(tmp_path / "logs").runs) == 9
-    search.fit(X, Y)  # one fit was asked for
-    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+    search.fit(X, Y)  # that is logged beside
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "logs-1"]
+    assert len(lab.read(tmp_path / "logs-1").runs) == 9
 
 
 def test_a_search_whose_directory_was_taken_can_be_logged_elsewhere(tmp_path):
-    log_search(depths(), tmp_path / "taken").fit(X, Y)
     search = log_search(depths(), tmp_path / "taken")
+    log_search(depths(), tmp_path / "taken").fit(X, Y)
+    with pytest.raises(LogDirError, match="a search by GridSearchCV already"):
+        log_search(depths(), tmp_path / "taken")
     with pytest.raises(UsageError, match="is logged already"):
         log_search(search, tmp_path / "other")
-    with pytest.raises(LogDirError, match="another sweep"):
+    with pytest.raises(LogDirError, match="a search by GridSearchCV already"):
         search.fit(X, Y)
     log_search(search, tmp_path / "other").fit(X, Y)
     assert len(lab.read(tmp_path / "other").runs) == 9
