@@ -26,6 +26,7 @@ from hparams_lab.owner import LOCK, Ownership, owned
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.picture import picture_best
 from hparams_lab.plan import Plan
+from hparams_lab.progress.output import occupy_standard_descriptors
 from hparams_lab.provenance import provenance_markdown
 from hparams_lab.results import Results, RunResult
 from hparams_lab.resume import KEPT, Found, scan
@@ -109,6 +110,7 @@ def run_sweep(
     another runner works in `logdir`, UnsavedError when its disk is full, and MissingMetricError when the train function
     leaves out a declared metric.
     """
+    occupy_standard_descriptors()
     seconds = None if timeout is None else checked_seconds(timeout)
     handling = Handling(seconds, retries, fresh, extend, retry_failed, lock)
     size = checked_bytes(memory) if memory is not None else None

@@ -133,10 +133,12 @@ def test_output_on_a_full_disk_ends_nothing(start, tmp_path, arguments):
         assert again.wait(60) == 0
 
 
-def test_standard_output_that_was_closed_from_the_start(start, tmp_path):
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
+def test_what_was_closed_from_the_start(start, tmp_path, closed):
     (tmp_path / "go").touch()
-    process = start(shell_first="exec 1>&-")
-    assert (process.stderr.read(), process.wait(60)) == (b"", 0)
+    process = start(shell_first=f"exec {closed}")
+    said, errors = process.communicate(timeout=60)
+    assert (errors, process.returncode, b"3 of 3 runs done" in said) == (b"", 0, "1>" not in closed)
     assert outcomes(tmp_path) == ["completed"] * 3
 
 

@@ -17,7 +17,7 @@ from hparams_lab.executors import NAMES as EXECUTORS
 from hparams_lab.executors import Resources, executor_of
 from hparams_lab.plan import Plan
 from hparams_lab.progress import progress
-from hparams_lab.progress.output import is_terminal, write_line
+from hparams_lab.progress.output import is_terminal, occupy_standard_descriptors, write_line
 from hparams_lab.runner import Handling, sweep
 from hparams_lab.stopping import StopRequests, stop_requests
 from hparams_lab.sweep_dir import check_in_advance
@@ -80,6 +80,7 @@ def command(
       hparams-lab run mymodel.py --set units=8,16,32 --logdir logs/first --extend
       hparams-lab run mymodel.py --executor ray --ray-address head:6379
     """
+    occupy_standard_descriptors()
     handling = Handling(timeout, retries, fresh, extend, retry_failed, not no_lock)
     check_in_advance(logdir)
     given = Resources(ray_address=ray_address, **resources)  # type: ignore[arg-type]

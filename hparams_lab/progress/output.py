@@ -32,6 +32,17 @@ def write(file: IO[str] | None, text: str, unknown: str) -> None:
             write_line(sys.stderr, f"standard output takes no more ({why}); {GOING_ON}")
 
 
+def occupy_standard_descriptors() -> None:
+    """Have standard descriptors that were closed from the start lead nowhere.
+
+    The next file or socket would be one of them otherwise, and get what a library prints, or be gone in a process that
+    is started with others.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
 def encoding_of(file: IO[str]) -> str:
     """What the file writes its text in; UTF-8 where it does not tell."""
     return getattr(file, "encoding", None) or "utf-8"
