@@ -122,7 +122,9 @@ def run_sweep(
         executor_of(executor, resources, stop.asked) as where,
         _observer(observe) as tell,
     ):
-        plan = Plan(_as_domain(domain, train, where), strategy, points, trials, seed)
+        check_handling(where, handling)
+        with stop.getting_ready(where.trains_here):
+            plan = Plan(_as_domain(domain, train, where), strategy, points, trials, seed)
         for event in sweep(plan, Path(logdir), where, handling, stop):
             tell(event)
             results = event.results if isinstance(event, SweepEnded) else results
@@ -167,7 +169,8 @@ def sweep(
     handling, stop = handling or Handling(), stop or StopRequests()
     paths = LogDirPaths(logdir)
     began = time.monotonic()
-    _check(plan, executor, handling)
+    check_handling(executor, handling)
+    _check_trials(plan)
     check_directory(paths, plan, handling.fresh, handling.extend)
     with owned(logdir, handling.lock) as ownership:
         check_directory(paths, plan, handling.fresh, handling.extend)  # nobody changes it now
@@ -180,7 +183,8 @@ def sweep(
         yield from _notes(paths, plan, found, handling)
         loop = SweepLoop(plan, paths, executor, found, stop, handling.timeout, handling.retries)
         if loop.has_work():
-            _start(loop, ownership)
+            with stop.getting_ready(executor.trains_here):
+                _start(loop, ownership)
         ownership.announce()
         prepare(paths, plan, handling.fresh, handling.extend)
         yield SweepStarted(logdir, plan.size, _done_of(plan, found), plan.domain.experiment)
@@ -192,10 +196,14 @@ def sweep(
     yield SweepEnded(results, seconds, stop.asked(), stop.signal, pictured)
 
 
-def _check(plan: Plan, executor: Executor, handling: Handling) -> None:
-    """Refuse what cannot be done, before anything is."""
+def check_handling(executor: Executor, handling: Handling) -> None:
+    """Refuse what the executor cannot do. Raises UsageError."""
     if handling.timeout is not None and executor.trains_here:
         raise UsageError("--timeout needs a process per run: a run in this process cannot be stopped; leave one out")
+
+
+def _check_trials(plan: Plan) -> None:
+    """Refuse a plan that has none. Raises UsageError."""
     if next(plan.suggestions([]), None) is None:
         raise UsageError("the strategy has no trial: every point of the space breaks a constraint")
 

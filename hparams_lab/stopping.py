@@ -1,7 +1,7 @@
 """Signals that ask a sweep to stop: SIGINT once lets what is running finish; twice, SIGTERM or SIGHUP stop it at once.
 
 The handlers only note the signal: who waits for something looks. Where runs train in this very process, there is nobody
-to look, and what stops at once raises KeyboardInterrupt as Ctrl-C does.
+to look, and what stops at once raises KeyboardInterrupt as Ctrl-C does; before a run has begun, the first signal does.
 """
 
 from __future__ import annotations
@@ -23,13 +23,35 @@ class StopRequests:
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
+        self._has_begun = True
         self.raising = False
 
     def note(self, number: int, frame: object = None) -> None:
         """A signal came."""
         self._numbers.append(number)
-        if self.raising and self.at_once:
+        if self.raising and (self.at_once or not self._has_begun):
             self.raising = False  # once: what clears up is not to be interrupted
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def getting_ready(self, here: bool) -> Iterator[None]:
+        """A block before anything has begun: what goes on in this process (`here`) ends when the first signal comes.
+
+        By KeyboardInterrupt, also where what is imported keeps that to itself or makes another error of it.
+        """
+        self.raising, self._has_begun = here, not here
+        try:
+            self._raise_if(here)  # one that came before
+            yield
+        except Exception:
+            self._raise_if(here)
+            raise
+        finally:
+            self.raising, self._has_begun = False, True
+        self._raise_if(here)
+
+    def _raise_if(self, here: bool) -> None:
+        if here and self.asked():
             raise KeyboardInterrupt
 
     def asked(self) -> bool:

@@ -193,3 +193,23 @@ def test_a_program_gets_the_signal_that_stopped_its_sweep(tmp_path, executor, si
             wait_until(lambda: program.poll() is not None, 0.5)  # two at once may be one to the program
         assert program.wait(10) == code
     assert [run.outcome for run in lab.read(tmp_path / "logs").runs] == [Outcome.INTERRUPTED]
+
+
+IMPORTING = """
+import pathlib, time
+(pathlib.Path(__file__).parent / "begun").touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("executor", ["process", "inline"])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_while_it_gets_ready_the_first_signal_ends_it_and_nothing_is_written(tmp_path, executor, name, code):
+    (tmp_path / "importing.py").write_text(IMPORTING)
+    command = [sys.executable, "-m", "hparams_lab", "run", "importing.py", "--executor", executor]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as runner:
+        assert wait_until((tmp_path / "begun").exists)
+        runner.send_signal(getattr(signal, name))
+        _, said = runner.communicate(timeout=10)
+    assert (runner.returncode, said) == (code, f"stopped by {name}; the same command goes on from here\n")
+    assert not (tmp_path / "logs").exists()

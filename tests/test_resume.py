@@ -1,5 +1,6 @@
 """A runner that comes to a directory: nothing that was finished is touched, and nothing that was not counts as done."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -152,6 +153,34 @@ def test_requests_to_stop():
         stop.note(signal.SIGTERM)
     stop.note(signal.SIGINT)  # raises once
     assert (stop.at_once, stop.name, stop.exit_code) == (True, "SIGTERM", 143)
+
+
+def lets_it_through(stop):
+    stop.note(signal.SIGTERM)
+
+
+def keeps_it_to_itself(stop):
+    with contextlib.suppress(KeyboardInterrupt):
+        stop.note(signal.SIGINT)
+
+
+def makes_another_error_of_it(stop):
+    try:
+        stop.note(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise ImportError("a half-imported framework") from None
+
+
+@pytest.mark.parametrize("importing", [lets_it_through, keeps_it_to_itself, makes_another_error_of_it])
+def test_the_first_request_ends_what_gets_ready_here(importing):
+    stop = StopRequests()
+    with pytest.raises(KeyboardInterrupt), stop.getting_ready(here=True):
+        importing(stop)
+    stop.note(signal.SIGINT)  # raises no more
+    with pytest.raises(KeyboardInterrupt), stop.getting_ready(here=True):
+        pytest.fail("it came before")
+    with stop.getting_ready(here=False):  # there somebody looks
+        stop.note(signal.SIGINT)
 
 
 def test_attempts_are_read_as_they_were_written():

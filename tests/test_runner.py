@@ -237,3 +237,5 @@ def test_calls_that_do_not_fit(tmp_path):
         lab.run_sweep(EXPERIMENT, logdir=tmp_path)
     with pytest.raises(UsageError, match=r"^a domain has its own train function; give run_sweep either"):
         lab.run_sweep("digits", train, logdir=tmp_path)
+    with pytest.raises(UsageError, match=r"^--timeout needs a process per run"):  # told before anything is imported
+        lab.run_sweep("no_such_domain", logdir=tmp_path, executor="inline", timeout=3)

@@ -18,7 +18,7 @@ from hparams_lab.executors import Resources, executor_of
 from hparams_lab.plan import Plan
 from hparams_lab.progress import progress
 from hparams_lab.progress.output import is_terminal, occupy_standard_descriptors, write_line
-from hparams_lab.runner import Handling, sweep
+from hparams_lab.runner import Handling, check_handling, sweep
 from hparams_lab.stopping import StopRequests, stop_requests
 from hparams_lab.sweep_dir import check_in_advance
 from hparams_lab.sweep_events import SweepEnded
@@ -87,7 +87,9 @@ def command(
     with stop_requests() as stop:
         try:
             with executor_of(executor, given, stop.asked) as where, progress(as_json) as tell:
-                plan = plan_by(where.describe)
+                check_handling(where, handling)
+                with stop.getting_ready(where.trains_here):
+                    plan = plan_by(where.describe)
                 ended = None
                 for event in sweep(plan, logdir, where, handling, stop):
                     tell(event)
