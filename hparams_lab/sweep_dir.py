@@ -124,8 +124,10 @@ def source_note(paths: LogDirPaths, plan: Plan) -> str:
     )
 
 
-def prepare(paths: LogDirPaths, plan: Plan, fresh: bool, extend: bool = False) -> None:
+def prepare(paths: LogDirPaths, plan: Plan, fresh: bool, extend: bool = False) -> Path | None:
     """Make the directory this sweep's, which `check_directory` has let pass. Raises LogDirError.
+
+    Returns where what it held was moved to, if it was.
 
     A process killed between any two steps does no harm. Before the rename nothing was done; after it there is no
     directory, or an empty one. A new `sweep.json` without an Experiment summary gets one when the sweep goes on. An
@@ -133,8 +135,7 @@ def prepare(paths: LogDirPaths, plan: Plan, fresh: bool, extend: bool = False) -
     completed by the same --extend; no run has begun by then. Each file is there whole or not at all.
     """
     with writing(paths.root):
-        if fresh:
-            set_aside(paths.root)
+        aside = set_aside(paths.root) if fresh else None
         disk.make_directories(paths.root)
         stored = load_sweep(paths)
         sweep = _new_sweep(plan) if stored is None else _as_asked(stored, plan, extend)
@@ -143,13 +144,17 @@ def prepare(paths: LogDirPaths, plan: Plan, fresh: bool, extend: bool = False) -
         declare(paths, experiment_message(plan.domain.experiment), combine=lambda old, new: new)
         if stored not in (None, sweep):
             save_sweep(paths, sweep)
+    return aside
 
 
-def set_aside(root: Path) -> None:
-    """Move what an owned directory holds to a name beside it; nothing when it holds nothing."""
-    if _is_used(root):
-        root = Path(os.path.realpath(root))
-        move_aside(root, _free_name(root))
+def set_aside(root: Path) -> Path | None:
+    """Move what an owned directory holds to a name beside it, and tell which; None when it holds nothing."""
+    if not _is_used(root):
+        return None
+    root = Path(os.path.realpath(root))
+    aside = _free_name(root)
+    move_aside(root, aside)
+    return aside
 
 
 def _is_used(root: Path) -> bool:

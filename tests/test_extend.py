@@ -22,7 +22,7 @@ from hparams_lab.owner import owned
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan
 from hparams_lab.sweep_dir import check_directory, prepare, source_note
-from hparams_lab.sweep_events import RunEnded
+from hparams_lab.sweep_events import RunEnded, SweepNote
 
 LOSS, ACCURACY = lab.Metric("loss"), lab.Metric("accuracy")
 
@@ -283,6 +283,14 @@ def test_what_one_is_in_is_not_moved_aside(tmp_path, monkeypatch, inside, logdir
     logdir = Path(logdir.format(tmp_path / "logs"))
     message = rf"^--fresh cannot move {logdir} aside from inside of it; start from another directory$"
     refused(logdir, LogDirError, message, space(9), fresh=True)
+
+
+def test_fresh_tells_where_it_moved_what_was_there(tmp_path):
+    for held in (False, True):
+        events = []
+        lab.run_sweep(space(8), Train(), logdir=tmp_path / "logs", executor="inline", fresh=True, observe=events.append)
+        notes = [event.text for event in events if isinstance(event, SweepNote)]
+        assert notes == [f"what {tmp_path}/logs held is in {tmp_path}/logs.old-1 now"] * held
 
 
 def test_fresh_in_a_directory_with_nothing_in_it_moves_nothing(tmp_path):
