@@ -92,6 +92,8 @@ def _check_disk(root: Path) -> None:
     """Refuse a directory that cannot be written."""
     if root.exists() and not root.is_dir():
         raise LogDirError(f"the log directory {root} is a file; name a directory")
+    if root.is_symlink() and not root.exists():
+        raise LogDirError(f"the log directory {root} is a link to {os.readlink(root)}, which is not there; make that")
     nearest = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
     if nearest.is_dir() and hasattr(os, "statvfs"):
         disk = os.statvfs(nearest)

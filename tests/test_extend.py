@@ -310,6 +310,11 @@ def test_directories_that_cannot_be_written(tmp_path, not_root):
     for root, said in (("logs", "cannot be written"), ("logs/new", "cannot be written"), ("closed/a", "cannot be")):
         with not_root(), pytest.raises(LogDirError, match=rf"{tmp_path}/{root} {said}[^\n]*; choose another[^\n]*$"):
             check_directory(LogDirPaths(tmp_path / root), plan, fresh=False)
+    (tmp_path / "link").symlink_to(tmp_path / "unplugged")
+    with pytest.raises(
+        LogDirError, match=rf"^the log directory .*/link is a link to {tmp_path}/unplugged, which is not"
+    ):
+        check_directory(LogDirPaths(tmp_path / "link"), plan, fresh=False)
     with pytest.raises(LogDirError, match=r"^/proc/1/logs cannot be written|^the log directory /proc/1/logs cannot be"):
         sweep(Path("/proc/1/logs"), space(8))
 
