@@ -182,16 +182,19 @@ class TestEveryExecutor:
 
 
 @pytest.mark.parametrize(
-    ("name", "workers", "message"),
+    ("name", "asked_for", "message"),
     [
-        ("ray-tune", None, r"^there is no executor 'ray-tune'; there are process, inline, ray"),
-        ("process", 0, r"^--workers is 0; wanted at least 1"),
-        ("inline", -1, r"^--workers is -1; wanted at least 1"),
+        ("ray-tune", {}, r"^there is no executor 'ray-tune'; there are process, inline, ray"),
+        ("process", {"workers": 0}, r"^--workers is 0; wanted at least 1"),
+        ("inline", {"workers": -1}, r"^--workers is -1; wanted at least 1"),
+        ("inline", {"cpus_per_run": -1}, r"^--cpus-per-run is -1; wanted a number above 0"),
+        ("inline", {"runs_per_gpu": 0}, r"^--runs-per-gpu is 0; wanted at least 1"),
+        ("inline", {"runs_per_gpu": 2}, r"^--runs-per-gpu needs a process per run, and this is the inline executor"),
     ],
 )
-def test_executors_that_cannot_be(name, workers, message):
+def test_executors_that_cannot_be(name, asked_for, message):
     with pytest.raises(UsageError, match=message):
-        make_executor(name, Resources(workers=workers))
+        make_executor(name, Resources(**asked_for))
 
 
 @pytest.fixture(scope="module")

@@ -370,7 +370,7 @@ def test_an_address_that_does_not_answer_is_an_error_within_ten_seconds(place, s
     [
         ({"ray_address": "here"}, r"^--ray-address is 'here'; wanted HOST:PORT, such as 10\.0\.0\.1:6379, or auto$"),
         ({"ray_address": "h:1", "gpus": "0,1"}, r"^--gpus 0,1 names GPUs of one machine; with --ray-address say"),
-        ({"ray_address": "h:1", "cpus_per_run": float("nan")}, r"^--cpus-per-run is nan; wanted more than 0$"),
+        ({"ray_address": "h:1", "cpus_per_run": float("nan")}, r"^--cpus-per-run is nan; wanted a number above 0$"),
         ({"ray_address": "h:1", "runs_per_gpu": 0}, r"^--runs-per-gpu is 0; wanted at least 1$"),
         ({"gpus": "7"}, r"^--gpus 7: there is no GPU 7; "),
     ],

@@ -112,12 +112,11 @@ def shares(resources: Resources, environ: Mapping[str, str] = os.environ) -> lis
 
     Raises UsageError for GPUs that are not there, and for more runs than fit.
     """
-    if resources.cpus_per_run is not None and not 0 < resources.cpus_per_run < math.inf:
-        raise UsageError(f"--cpus-per-run is {resources.cpus_per_run:g}; wanted a number above 0")
+    check_numbers(resources)
     found = _Gpus() if resources.gpus == "none" else _present(environ)
     chosen = _chosen(resources.gpus, found)
-    _check_runs_per_gpu(resources, found, bool(chosen))
     if not chosen:
+        _check_runs_per_gpu(resources, found)
         return [_cpu_share(resources, environ)]
     slots = _dealt(resources, len(chosen))
     threads = max(1, int(resources.cpus_per_run or default_workers() // sum(slots)))
@@ -131,6 +130,14 @@ def shares(resources: Resources, environ: Mapping[str, str] = os.environ) -> lis
         for number, count in zip(chosen, slots, strict=True)
         if count
     ]
+
+
+def check_numbers(resources: Resources) -> None:
+    """Refuse numbers that no machine has. Raises UsageError."""
+    if resources.cpus_per_run is not None and not 0 < resources.cpus_per_run < math.inf:
+        raise UsageError(f"--cpus-per-run is {resources.cpus_per_run:g}; wanted a number above 0")
+    if resources.runs_per_gpu < 1:
+        raise UsageError(f"--runs-per-gpu is {resources.runs_per_gpu}; wanted at least 1")
 
 
 def threads_environment(count: int, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -149,11 +156,10 @@ def _cpu_share(resources: Resources, environ: Mapping[str, str]) -> Share:
     return Share("cpu", slots, {**threads_environment(cores, environ), **hidden})
 
 
-def _check_runs_per_gpu(resources: Resources, found: _Gpus, used: bool) -> None:
+def _check_runs_per_gpu(resources: Resources, found: _Gpus) -> None:
+    """Where no GPU is used, none can be shared."""
     count = resources.runs_per_gpu
-    if count < 1:
-        raise UsageError(f"--runs-per-gpu is {count}; wanted at least 1")
-    if count > 1 and not used:
+    if count > 1:
         why = "--gpus none" if resources.gpus == "none" else found.way_out.removeprefix("there are ")
         raise UsageError(
             f"--runs-per-gpu is {count}, but no GPU is used ({why}); leave it out, or say --workers {count}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from hparams_lab.domain import Description, describe
 from hparams_lab.errors import UnsavedError, UsageError
 from hparams_lab.executors import OnReport, Resources
-from hparams_lab.executors.devices import threads_environment
+from hparams_lab.executors.devices import check_numbers, threads_environment
 from hparams_lab.executors.job import Ended, Job, Setup, Train, check, perform
 from hparams_lab.paths import OUTPUT_LOG
 
@@ -25,7 +25,9 @@ class InlineExecutor:
     trains_here = True
 
     def __init__(self, resources: Resources) -> None:
-        for option, said in (("--memory", resources.memory), ("--gpus", resources.gpus)):
+        check_numbers(resources)
+        shared = resources.runs_per_gpu if resources.runs_per_gpu > 1 else None
+        for option, said in (("--memory", resources.memory), ("--gpus", resources.gpus), ("--runs-per-gpu", shared)):
             if said is not None:
                 raise UsageError(f"{option} needs a process per run, and this is the inline executor; leave one out")
         # as everywhere: what a framework computes depends on how many threads it has

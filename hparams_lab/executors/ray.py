@@ -33,7 +33,7 @@ import cloudpickle
 from hparams_lab.domain import Description
 from hparams_lab.errors import ExecutorError, MissingExtraError, UsageError
 from hparams_lab.executors import Asked, OnReport, Resources, default_workers
-from hparams_lab.executors.devices import shares
+from hparams_lab.executors.devices import check_numbers, shares
 from hparams_lab.executors.forkserver import HOME
 from hparams_lab.executors.job import Ended, Job, Setup
 from hparams_lab.executors.ray_address import no_answer, not_joined
@@ -271,11 +271,7 @@ def _scratch() -> contextlib.AbstractContextManager[Path]:
 
 
 def _check_for_cluster(resources: Resources) -> None:
-    cpus = resources.cpus_per_run
-    if cpus is not None and not 0 < cpus < math.inf:
-        raise UsageError(f"--cpus-per-run is {cpus:g}; wanted more than 0")
-    if resources.runs_per_gpu < 1:
-        raise UsageError(f"--runs-per-gpu is {resources.runs_per_gpu}; wanted at least 1")
+    check_numbers(resources)
     if resources.gpus not in (None, "all", "none"):
         raise UsageError(
             f"--gpus {resources.gpus} names GPUs of one machine; with --ray-address say --gpus all or none"
