@@ -371,6 +371,20 @@ for takes in {all_take!r}:
 """
 
 
+def test_a_run_that_fails_since_its_helper_was_killed_for_its_memory_is_out_of_memory(group, tmp_path):
+    """As where a DataLoader's worker is: the run's own process has room, and only sees it die."""
+    experiment = lab.Experiment([lab.HParam("helped", lab.Discrete([True, False]))], [lab.Metric("loss")])
+    too_much = f"kept = bytearray({3 * LIMIT}); kept[::4096] = bytes(len(kept[::4096]))"
+
+    def train(run):
+        command = too_much if run.hparams["helped"] else "raise SystemExit(3)"
+        subprocess.run([sys.executable, "-c", command], check=True)
+        return {"loss": 0.5}
+
+    runs = lab.run_sweep(experiment, train, logdir=tmp_path, workers=1, memory=LIMIT, observe=lambda event: None).runs
+    assert [run.outcome for run in runs] == [Outcome.OUT_OF_MEMORY, Outcome.FAILED]
+
+
 @pytest.mark.parametrize("package", TOO_MUCH)
 def test_an_allocation_that_is_refused_at_once_is_out_of_memory(package):
     """In a process of its own, so that frameworks do not meet in this one."""

@@ -41,7 +41,7 @@ def live(job: Job, pipe: Connection, limit: MemoryLimit | None, load: Callable[[
             limit.enter()
         probe()
         reporter.say("ready")
-        perform(train, setup, job, reporter)
+        perform(train, setup, job, reporter, limit)
     except UnsavedError as error:
         reporter.say("unsaved", str(error))
         raise SystemExit(UNSAVED_CODE) from None

@@ -24,6 +24,7 @@ from typing import Any, Protocol
 from hparams_lab import disk
 from hparams_lab.ending import outcome_of
 from hparams_lab.errors import HParamsLabError, LogDirError, MissingMetricError, UnsavedError
+from hparams_lab.executors.memory import MemoryLimit
 from hparams_lab.executors.seeding import seed_everything
 from hparams_lab.experiment import Experiment
 from hparams_lab.logger import Run
@@ -123,9 +124,12 @@ def check(train: Train) -> None:
         can_train()
 
 
-def perform(train: Train, setup: Setup, job: Job, report: Report | None = None) -> None:
+def perform(
+    train: Train, setup: Setup, job: Job, report: Report | None = None, limit: MemoryLimit | None = None
+) -> None:
     """Train one run and end it: completed, or failed with the traceback as text.
 
+    Under a `limit` of memory, an error after something that the run started was killed by it counts as out of memory.
     KeyboardInterrupt is passed on after the run was ended as interrupted; SystemExit counts as a crash. Raises
     UnsavedError, the run left without an end, when the disk is full or takes nothing more.
     """
@@ -141,9 +145,7 @@ def perform(train: Train, setup: Setup, job: Job, report: Report | None = None) 
         except BaseException as error:
             if _is_full_disk(error):
                 raise
-            outcome, reason, details = outcome_of(error)
-            if isinstance(error, SystemExit):
-                outcome, reason = Outcome.CRASHED, f"train() left by sys.exit({error.code!r})"
+            outcome, reason, details = _outcome_of(error, limit)
             with contextlib.suppress(OSError, LogDirError):
                 print(details or reason, file=sys.stderr)
             run.finish({}, outcome, reason, details)
@@ -154,6 +156,16 @@ def perform(train: Train, setup: Setup, job: Job, report: Report | None = None) 
             if not run.is_over:  # nobody else may take it for one that completed
                 with contextlib.suppress(LogDirError):
                     run.leave()
+
+
+def _outcome_of(error: BaseException, limit: MemoryLimit | None) -> tuple[Outcome, str, str]:
+    """`outcome_of`, and what only a run's process can tell."""
+    outcome, reason, details = outcome_of(error)
+    if isinstance(error, SystemExit):
+        return Outcome.CRASHED, f"train() left by sys.exit({error.code!r})", details
+    if outcome is Outcome.FAILED and limit is not None and limit.was_exceeded():
+        return Outcome.OUT_OF_MEMORY, f"{reason} (a process of the run ran out of memory and was killed)", details
+    return outcome, reason, details
 
 
 def _made(setup: Setup, job: Job, report: Report | None) -> Run:
