@@ -257,3 +257,25 @@ def test_a_fork_that_is_ready_when_it_is_killed_for_hanging_is_lost(tmp_path, mo
         executor._keep_deadlines()  # before its word is read
         assert ends(executor, 1) == {job.name: Ended(job.name, "its fork hung", lost=True)}
         assert len(list(job.directory.glob("began-*"))) == 1
+
+
+def test_after_a_fork_that_hung_until_it_was_stopped_no_other_is_made(tmp_path, monkeypatch):
+    """As where a run has less time than a fork has to be ready."""
+    monkeypatch.setattr(process, "DOUBT_SECONDS", 0.3)
+    hang = tmp_path / "hang"
+
+    def hangs_in_forks():
+        os.register_at_fork(after_in_child=lambda: [time.sleep(0.01) for _ in iter(hang.exists, False)])
+
+    first, second, third = (job_in(tmp_path, index) for index in (1, 2, 3))
+    with started(setup_of(trains, hangs_in_forks)) as executor:
+        executor.submit(first)
+        executor.cancel(first.name)  # too early to tell
+        assert ends(executor, 1).keys() == {first.name}
+        hang.touch()
+        executor.submit(second)
+        assert executor.wait(process.DOUBT_SECONDS) == []
+        executor.cancel(second.name)
+        assert ends(executor, 1).keys() == {second.name}
+        executor.submit(third)
+        assert ends(executor, 1) == {third.name: Ended(third.name)}

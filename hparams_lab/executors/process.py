@@ -8,7 +8,8 @@ takes. There is one server per accelerator, which sees no other (`devices`). A s
 this process, whatever ends it, and its runs with it.
 
 A fork that does not say in time that it can train hangs, since something has run in the server that forks do not
-survive; its job, and all later ones, get an interpreter of their own.
+survive; its job, and all later ones, get an interpreter of their own. So do the later ones where its time is over
+before that.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ from hparams_lab.results import Outcome
 
 READY_SECONDS = 20.0
 """A fork has so long to say that it can train."""
+
+DOUBT_SECONDS = 5.0
+"""A fork that is stopped, as for its time, and was not ready by then is taken for one that hangs."""
 
 GRACE_SECONDS = 1.5
 """Between SIGTERM and SIGKILL."""
@@ -115,7 +119,10 @@ class ProcessExecutor:
         """SIGTERM to all processes of the run now, SIGKILL soon."""
         running = self._running.get(name)
         if running is not None and running.kill_at is None:
-            running.kill_at = time.monotonic() + GRACE_SECONDS
+            now = time.monotonic()
+            if running.ready_by is not None and now >= running.ready_by - READY_SECONDS + DOUBT_SECONDS:
+                running.lane.forks_hang = True
+            running.kill_at = now + GRACE_SECONDS
             self._signal(running, signal.SIGTERM)
 
     def stop(self) -> None:
