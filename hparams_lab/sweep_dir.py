@@ -107,11 +107,6 @@ def _check_disk(root: Path) -> None:
         raise LogDirError(f"the log directory {root} cannot be written; choose another")
 
 
-def difference_from(sweep: Mapping[str, Any], plan: Plan) -> str:
-    """How the sweep of a `sweep.json` is another than the planned one, in words; empty when it is the same."""
-    return in_a_line(differences(sweep, plan.identity()))
-
-
 def source_note(paths: LogDirPaths, plan: Plan) -> str:
     """What a person should know when the domain's file is another than when the sweep began; empty when it is not.
 

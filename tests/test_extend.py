@@ -404,6 +404,29 @@ def test_the_command(here):
     assert experiments(here / "logs/tuning") == ["2"]
 
 
+def planned(*arguments):
+    command = [sys.executable, "-m", "hparams_lab", "plan", "tuning.py", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_plan_tells_that_it_would_be_refused(here):
+    write()
+    assert planned().endswith("\ntime: not known before a run has finished\n")
+    assert json.loads(planned("--json"))["refused"] is None
+    sweep(here / "logs/tuning", space(8))
+    said = (
+        "logs/tuning holds another sweep: domain: train -> tuning.py; hparam units: 8 -> 8, 16; choose another --logdir"
+    )
+    assert f"\n2 trials, 2 runs (one each)\n`run` would refuse: {said}, or --fresh" in planned()
+    found = json.loads(planned("--json"))
+    assert (found["done"], found["seconds_left"], found["refused"].startswith(said)) == (0, None, True)
+    assert planned("--logdir", "tuning.py").endswith(
+        "refuse: the log directory tuning.py is a file; name a directory\n"
+    )
+
+
 def test_the_version_of_a_domain(here):
     write()
     assert run().returncode == 0

@@ -14,15 +14,15 @@ from rich.table import Table
 
 from hparams_lab.cli.options import PlanBy, sweep_options
 from hparams_lab.domain import describe
-from hparams_lab.errors import LogDirError
-from hparams_lab.events.logdir import load_sweep, read
+from hparams_lab.errors import LogDirError, UsageError
+from hparams_lab.events.logdir import read
 from hparams_lab.executors import Resources
 from hparams_lab.executors.devices import shares
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan
 from hparams_lab.results import Outcome
 from hparams_lab.strategies import grid
-from hparams_lab.sweep_dir import difference_from
+from hparams_lab.sweep_dir import check_directory
 from hparams_lab.trial import Trial
 from hparams_lab.values import format_value
 from hparams_lab.words import dump, in_units
@@ -32,16 +32,12 @@ SHOWN = 3
 
 @click.command(short_help="Show what a sweep would do, without doing it.")
 @sweep_options
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    help="Runs at the same time.  [default: the number of cores]",
-)
+@click.option("--workers", type=int, help="Runs at the same time.  [default: the number of cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def command(plan_by: PlanBy, logdir: Path, workers: int | None, as_json: bool) -> None:
     """Show the number of trials and runs of a sweep, its first and last trials, and how long it will take.
 
-    The time is known once a run of it is in the log directory.
+    The time is known once a run of it is in the log directory. Where `run` would refuse that, the last line says why.
 
     \b
     Examples:
@@ -49,22 +45,25 @@ def command(plan_by: PlanBy, logdir: Path, workers: int | None, as_json: bool) -
       hparams-lab plan mnist --points 5
       hparams-lab plan mymodel.py --strategy random --trials 20
     """
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers is {workers}; wanted at least 1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # a domain may import TensorFlow, which talks
     plan = plan_by(describe)
     first = list(itertools.islice(plan.suggestions([]), SHOWN))
     total = plan.size
     last = _last(plan, total, len(first))
     slots = sum(share.slots for share in shares(Resources(workers=workers)))
-    seconds, done = _measured(plan, logdir, total, slots)
+    refusal = _refusal(plan, logdir)
+    seconds, done = (None, 0) if refusal else _measured(logdir, total, slots)
     if as_json:
-        found = {"trials": total, "runs": total, "done": done, "seconds_left": seconds}
+        found = {"trials": total, "runs": total, "done": done, "seconds_left": seconds, "refused": refusal or None}
         shown = {"first": [dict(trial.hparams) for trial in first], "last": [dict(trial.hparams) for trial in last]}
         click.echo(dump({**found, **shown}))
         return
     _show(plan, first, last, total)
     if total is not None:
         click.echo(f"{total:,} trials, {total:,} runs (one each){f', {done:,} done' if done else ''}")
-    click.echo(_in_time(seconds, slots))
+    click.echo(f"`run` would refuse: {refusal}" if refusal else _in_time(seconds, slots))
 
 
 def _last(plan: Plan, total: int | None, shown: int) -> list[Trial]:
@@ -82,12 +81,18 @@ def _last(plan: Plan, total: int | None, shown: int) -> list[Trial]:
     return list(itertools.islice(plan.suggestions([]), total - count, None))
 
 
-def _measured(plan: Plan, logdir: Path, total: int | None, workers: int) -> tuple[float | None, int]:
+def _refusal(plan: Plan, logdir: Path) -> str:
+    """Why `run` would not take the log directory: it holds another sweep, or cannot be written. Empty when it would."""
+    try:
+        check_directory(LogDirPaths(logdir), plan, fresh=False)
+    except LogDirError as error:
+        return str(error)
+    return ""
+
+
+def _measured(logdir: Path, total: int | None, workers: int) -> tuple[float | None, int]:
     """The seconds left by the mean time of the runs done (None: nothing measured), and how many are done."""
     try:
-        sweep = load_sweep(LogDirPaths(logdir))
-        if sweep is None or difference_from(sweep, plan):
-            return None, 0
         runs = [run for run in read(logdir).runs if run.is_over]
     except LogDirError:
         return None, 0
