@@ -297,6 +297,13 @@ def test_several_scorers_without_a_refit_need_an_objective(tmp_path):
     assert {"mean_test_accuracy", "rank_test_f1_macro"} <= {*found.tags}
 
 
+@pytest.mark.parametrize("scoring", [[], {}, 5])
+def test_no_scorer_at_all(tmp_path, scoring):
+    with pytest.raises(UsageError, match=r"^scoring is .*; wanted a scorer's name, a function, or several by name$"):
+        log_search(tree_search(scoring=scoring), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def two_scores(estimator, X, y):
     predicted = estimator.predict(X)
     return {"hits": float(np.mean(predicted == y)), "f1": f1_score(y, predicted, average="macro")}

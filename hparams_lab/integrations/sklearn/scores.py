@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,7 +101,7 @@ def scores_of(search: Any, objective: str | None = None) -> Scores:
       objective: the name of the scorer that ranks the trials; the one that `refit` names, or the only one, when left
         out.
 
-    Raises UsageError when that is none of them, or when there are several and nothing says which.
+    Raises UsageError when that is none of them, when there are several and nothing says which, or none at all.
     """
     scoring, refit = search.scoring, search.refit
     wanted = objective if objective is not None else refit if isinstance(refit, str) else None
@@ -112,7 +112,9 @@ def scores_of(search: Any, objective: str | None = None) -> Scores:
         name = wanted or _name(scoring)
         keys = (name,) if isinstance(refit, str) else ("score",)
         return Scores((name,), name, keys, is_sure=False, is_named=wanted is not None)
-    names = tuple(map(str, scoring))
+    names = tuple(map(str, scoring)) if isinstance(scoring, Collection) else ()
+    if not names:
+        raise UsageError(f"scoring is {scoring!r}; wanted a scorer's name, a function, or several by name")
     if wanted is None and len(names) == 1:
         wanted = names[0]
     if wanted is None:
