@@ -279,3 +279,18 @@ def test_after_a_fork_that_hung_until_it_was_stopped_no_other_is_made(tmp_path, 
         assert ends(executor, 1).keys() == {second.name}
         executor.submit(third)
         assert ends(executor, 1) == {third.name: Ended(third.name)}
+
+
+def test_what_loading_the_data_leaves_running_is_not_waited_for():
+    def trains_with_helpers(run):
+        return {"loss": 0.5}
+
+    def leaves_a_helper():
+        if os.fork() == 0:
+            time.sleep(90)
+            os._exit(0)
+
+    trains_with_helpers.check = leaves_a_helper
+    began = time.monotonic()
+    with started(setup_of(trains_with_helpers)):
+        assert time.monotonic() - began < 60

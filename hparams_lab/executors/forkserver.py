@@ -30,7 +30,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any
@@ -107,23 +107,22 @@ def _check_in_a_child(train: Train) -> bool:
 
     Whether it left no thread behind there, so that it can be done here too and the runs share what it loaded.
     """
-    ours, theirs = os.pipe()
+    ours, theirs = Pipe(duplex=False)
     pid = os.fork()
     if pid == 0:
         try:
-            with os.fdopen(theirs, "wb") as pipe:
-                before = _threads()
-                error = _error_of_check(train)
-                pickle.dump((error, before is not None and before == _threads()), pipe)
+            before = _threads()
+            error = _error_of_check(train)
+            theirs.send((error, before is not None and before == _threads()))
         finally:
             os._exit(0)
-    os.close(theirs)
-    with os.fdopen(ours, "rb") as pipe:
-        said = pipe.read()
+    theirs.close()
+    with ours:
+        try:
+            error, can_be_shared = ours.recv()  # not up to the end: what it started may keep the pipe
+        except EOFError:
+            error, can_be_shared = DomainLoadError("the process that loaded the data died"), False
     os.waitpid(pid, 0)
-    error, can_be_shared = (
-        pickle.loads(said) if said else (DomainLoadError("the process that loaded the data died"), False)
-    )
     if error is not None:
         raise error
     shared: bool = can_be_shared
