@@ -33,17 +33,22 @@ def with_overrides(experiment: Experiment, settings: Iterable[str]) -> Experimen
     """
     domains: dict[str, Domain] = {}
     for setting in settings:
-        name, equals, text = setting.partition("=")
-        name = name.strip()
-        if not equals or not text.strip():
-            raise UsageError(f"--set {setting!r} is not NAME=VALUES; for example {EXAMPLE}")
-        domains[name] = parse_domain(_declared(experiment, name), text.strip())
+        name, text = split_setting(setting)
+        domains[name] = parse_domain(_declared(experiment, name), text)
     kept: dict[str, HParam] = {}
     for hparam in experiment.hparams:
         new = _replaced(hparam, domains)
         if new is not None and all(parent in kept for parent in new.active_when):
             kept[new.name] = new
     return Experiment(kept.values(), experiment.metrics, experiment.objective, experiment.name, experiment.constraints)
+
+
+def split_setting(setting: str) -> tuple[str, str]:
+    """The name and the values of a "NAME=VALUES". Raises UsageError for another text."""
+    name, _, text = (part.strip() for part in setting.partition("="))
+    if not name or not text:
+        raise UsageError(f"--set {setting!r} is not NAME=VALUES; for example {EXAMPLE}")
+    return name, text
 
 
 def parse_domain(hparam: HParam, text: str) -> Domain:

@@ -158,7 +158,12 @@ def test_bad_domains(lab_command, here, command, message):
         ("run tuning.py --trials 0", "--trials is 0; wanted at least 1"),
         ("run tuning.py --points 0", "--points is 0; wanted at least 1"),
         ("plan tuning.py --trials 0", "--trials is 0; wanted at least 1"),
-        ("run tuning.py --data x.npz", "--data is for domains whose load_data(data) takes a file"),
+        ("run tuning.py --data tuning.py", "--data is for domains whose load_data(data) takes a file"),
+        ("run nowhere --data x.npz", "--data is x.npz, which is not there; name a file that is"),
+        ("run nowhere --set units", "--set 'units' is not NAME=VALUES; for example"),  # before there is a domain
+        ("run nowhere --set =8", "--set '=8' is not NAME=VALUES; for example"),
+        ("run tuning.py --logdir=", "--logdir is empty; name a path, or leave it out"),
+        ("plan nowhere --data=", "--data is empty; name a path, or leave it out"),
         ("run tuning.py --logdir tuning.py", "the log directory tuning.py is a file; name a directory"),
         ("top logs", "the log directory logs does not exist; name a directory that a sweep or run was"),
         ("top tuning.py", "the log directory tuning.py is a file; name a directory that a sweep or run was"),
