@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
 import traceback
@@ -38,7 +39,8 @@ def outcome_of(error: BaseException | None) -> tuple[Outcome, str, str]:
     """How a block that ended by `error` (None: normally) ended: the outcome, the reason, the traceback."""
     if error is None:
         return Outcome.COMPLETED, "", ""
-    reason = " ".join(f"{type(error).__name__}: {error}".split()) if str(error) else type(error).__name__
+    said = _said(error)
+    reason = " ".join(f"{type(error).__name__}: {said}".split()) if said else type(error).__name__
     if isinstance(error, Pruned):
         return Outcome.PRUNED, reason, ""
     if not isinstance(error, Exception):
@@ -54,7 +56,14 @@ def is_for_want_of_memory(error: BaseException) -> bool:
     kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
     if kinds & _FOR_WANT_OF_MEMORY:
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and any(words in _said(error) for words in _OUT_OF_MEMORY)
+
+
+def _said(error: BaseException) -> str:
+    """What an error says of itself; nothing where it fails in that too."""
+    with contextlib.suppress(Exception):
+        return str(error)
+    return ""
 
 
 def ending(outcome: Outcome, reason: str, details: str, now: float) -> list[Any]:

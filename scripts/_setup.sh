@@ -5,6 +5,7 @@
 #   HPARAMS_LAB_NO_UV=1     install with pip, even where uv is to be had
 set -euo pipefail
 unset VIRTUAL_ENV PYTHONHOME CDPATH  # another environment may be active
+unset PYTHONDONTWRITEBYTECODE        # without its bytecode an import of Keras takes three times as long
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"
 

@@ -82,3 +82,19 @@ def test_what_earlier_attempts_printed_goes_with_a_run_in_whose_directory_anothe
     assert {file.name for file in removal.files if file.suffix == ".log"} == {
         "output.log", "output-1.log", "output-12.log",
     }  # fmt: skip
+
+
+class Speechless(RuntimeError):
+    def __str__(self):
+        raise ValueError("no words")
+
+
+def test_an_exception_that_cannot_say_what_it_is_is_a_failure_too(tmp_path):
+    experiment = lab.Experiment([lab.HParam("x", lab.Discrete([1]))], [lab.Metric("loss")])
+
+    def train(run):
+        raise Speechless
+
+    (run,) = lab.run_sweep(experiment, train, logdir=tmp_path, retries=1, observe=lambda event: None).runs
+    assert (run.outcome, run.reason) == (Outcome.FAILED, "Speechless")
+    assert "Speechless" in run.texts["run/outcome"]
