@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from read_back import read_back, steps_of
 from tensorboard_client import eventually
 
 from hparams_lab.ending import end_left_run
@@ -39,19 +40,6 @@ def said(script, directory, *options):
     out, err = python(script, directory, *options).communicate(timeout=60)
     assert err == ""
     return out
-
-
-def read_back(directory):
-    """The run "x" as a reader of its own sees it, from a file of whole records."""
-    findings = []
-    found = read_run(directory / "x", "x", findings=findings)
-    assert findings == []
-    return found
-
-
-def steps_of(directory, tag="loss"):
-    columns = read_back(directory).columns
-    return columns[tag].steps.tolist() if tag in columns else []
 
 
 @posix

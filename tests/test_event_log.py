@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from read_back import read_back, steps_of
 from tensorboard_client import eventually
 
 from hparams_lab.errors import LogDirError, UsageError
@@ -23,19 +24,6 @@ def run(tmp_path):
     run = start_run(tmp_path, hparams={"x": 1}, name="x", provenance=False)
     yield run
     run.finish()
-
-
-def read_back(directory):
-    """The run "x" as a reader of its own sees it, from a file of whole records."""
-    findings = []
-    found = read_run(directory / "x", "x", findings=findings)
-    assert findings == []
-    return found
-
-
-def steps_of(directory, tag="loss"):
-    columns = read_back(directory).columns
-    return columns[tag].steps.tolist() if tag in columns else []
 
 
 def test_a_tag_that_is_logged_with_different_others_keeps_its_order(run, tmp_path):

@@ -1,0 +1,23 @@
+"""The run "x" of a directory, as a reader of its own sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hparams_lab.events.reader import read_run
+from hparams_lab.results import RunResult
+
+
+def read_back(directory: Path) -> RunResult:
+    """The run, from a file of whole records."""
+    findings = []
+    found = read_run(directory / "x", "x", findings=findings)
+    assert findings == []
+    assert found is not None
+    return found
+
+
+def steps_of(directory: Path, tag: str = "loss") -> list[int]:
+    """The steps of the run's tag."""
+    columns = read_back(directory).columns
+    return columns[tag].steps.tolist() if tag in columns else []
