@@ -60,10 +60,11 @@ class Cluster:
             "RAY_USAGE_STATS_ENABLED": "0",
         }
         self._files = tempfile.TemporaryDirectory(prefix="lab-", dir="/tmp", ignore_cleanup_errors=True)
+        Path(self._files.name, "ray").mkdir()  # where it notes its address; /tmp/ray is that of another
         self._said = open(said, "wb")  # noqa: SIM115 - closed in close()
         self._process = subprocess.Popen(
             [sys.executable, "-c", CLUSTER, self._files.name],
-            env={**os.environ, **self.environment, "MARKER": self.marker},
+            env={**os.environ, **self.environment, "MARKER": self.marker, "RAY_TMPDIR": self._files.name},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

@@ -2,3 +2,7 @@
 
 So `scripts/test` runs them in a pytest of their own, after the others.
 """
+
+import pytest
+
+pytest.register_assert_rewrite("sklearn_searches")
