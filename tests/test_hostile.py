@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -274,15 +274,27 @@ def test_each_file_is_read_in_bounded_time_and_memory() -> None:
         for name, special in SPECIAL.items():
             if can(special.needs):
                 special.make(beside_good(Path(folder, name, "logs")))
-        command = [sys.executable, str(HERE / "watched.py"), *map(str, sorted(Path(folder).glob("*/logs")))]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120, check=False)
-    told = {Path(line["directory"]).parent.name: line for line in map(json.loads, done.stdout.splitlines())}
+        told = watched_reads(Path(folder).glob("*/logs"))
+        slow = too_slow(told)
+        for _ in range(2):  # a processor that is shared is slow for a moment
+            slow = too_slow(watched_reads(Path(folder, name, "logs") for name in slow))
     assert told.keys() == {*CRAFTED, *(name for name, special in SPECIAL.items() if can(special.needs))}
     assert {name: one["crash"] for name, one in told.items() if "crash" in one} == {}
     assert {name: one["grown"] >> 20 for name, one in told.items() if one["grown"] > ALLOWED} == {}
-    assert {name: one["seconds"] for name, one in told.items() if one["seconds"] > 1.0} == {}
+    assert slow == {}
     assert all("good" in one["runs"] for one in told.values())
-    assert done.returncode == 0
+
+
+def watched_reads(directories: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """What `watched.py` tells of each log directory, by the name of the folder that it is in."""
+    command = [sys.executable, str(HERE / "watched.py"), *map(str, sorted(directories))]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
+    return {Path(line["directory"]).parent.name: line for line in map(json.loads, done.stdout.splitlines())}
+
+
+def too_slow(told: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """The seconds of those that took more than one."""
+    return {name: one["seconds"] for name, one in told.items() if one["seconds"] > 1.0}
 
 
 # Good runs between hostile ones.
