@@ -213,3 +213,12 @@ def test_while_it_gets_ready_the_first_signal_ends_it_and_nothing_is_written(tmp
         _, said = runner.communicate(timeout=10)
     assert (runner.returncode, said) == (code, f"stopped by {name}; the same command goes on from here\n")
     assert not (tmp_path / "logs").exists()
+
+
+def test_ctrl_c_again_and_again_until_it_is_gone_is_one_exit_code(tmp_path):
+    (tmp_path / "importing.py").write_text(IMPORTING)
+    command = [sys.executable, "-m", "hparams_lab", "run", "importing.py"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as runner:
+        assert wait_until((tmp_path / "begun").exists)
+        assert wait_until(lambda: runner.poll() is not None or runner.send_signal(signal.SIGINT), 10)
+    assert runner.returncode == 130

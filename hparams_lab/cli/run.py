@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shlex
 import shutil
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -100,13 +102,19 @@ def command(
         if not as_json:
             _say_what_came_of_it(ended, plan, logdir)
         if ended.interrupted:
-            return stop.exit_code
+            return _exit_code(stop)
     return int(any(run.outcome in BROKEN for run in ended.results.runs))
 
 
 def _stopped(stop: StopRequests) -> int:
     """Say that the sweep was stopped before it had begun, or in a run of this very process."""
     write_line(sys.stderr, f"stopped by {stop.name}; the same command goes on from here")
+    return _exit_code(stop)
+
+
+def _exit_code(stop: StopRequests) -> int:
+    """The exit code of a sweep that was stopped; one more Ctrl-C while Python ends is not to change it."""
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     return stop.exit_code
 
 
