@@ -14,10 +14,10 @@ from rich.table import Table
 
 from hparams_lab.cli.options import PlanBy, sweep_options
 from hparams_lab.domain import describe
-from hparams_lab.errors import LogDirError, UsageError
+from hparams_lab.errors import LogDirError
 from hparams_lab.events.logdir import read
 from hparams_lab.executors import Resources
-from hparams_lab.executors.devices import shares
+from hparams_lab.executors.devices import check_numbers, shares
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan
 from hparams_lab.results import Outcome
@@ -45,14 +45,14 @@ def command(plan_by: PlanBy, logdir: Path, workers: int | None, as_json: bool) -
       hparams-lab plan mnist --points 5
       hparams-lab plan mymodel.py --strategy random --trials 20
     """
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers is {workers}; wanted at least 1")
+    resources = Resources(workers=workers)
+    check_numbers(resources)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # a domain may import TensorFlow, which talks
     plan = plan_by(describe)
     first = list(itertools.islice(plan.suggestions([]), SHOWN))
     total = plan.size
     last = _last(plan, total, len(first))
-    slots = sum(share.slots for share in shares(Resources(workers=workers)))
+    slots = sum(share.slots for share in shares(resources))
     refusal = _refusal(plan, logdir)
     seconds, done = (None, 0) if refusal else _measured(logdir, total, slots)
     if as_json:

@@ -121,8 +121,6 @@ def make_executor(
     Raises UsageError for an unknown name or resources that do not fit, MissingExtraError without Ray.
     """
     resources = resources or Resources()
-    if resources.workers is not None and resources.workers < 1:
-        raise UsageError(f"--workers is {resources.workers}; wanted at least 1")
     if resources.ray_address is not None and name != "ray":
         raise UsageError("--ray-address needs --executor ray; add it, or leave the address out")
     name = name or ("process" if hasattr(os, "fork") else "inline")

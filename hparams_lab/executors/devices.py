@@ -134,6 +134,8 @@ def shares(resources: Resources, environ: Mapping[str, str] = os.environ) -> lis
 
 def check_numbers(resources: Resources) -> None:
     """Refuse numbers that no machine has. Raises UsageError."""
+    if resources.workers is not None and resources.workers < 1:
+        raise UsageError(f"--workers is {resources.workers}; wanted at least 1")
     if resources.cpus_per_run is not None and not 0 < resources.cpus_per_run < math.inf:
         raise UsageError(f"--cpus-per-run is {resources.cpus_per_run:g}; wanted a number above 0")
     if resources.runs_per_gpu < 1:
