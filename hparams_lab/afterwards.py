@@ -14,9 +14,10 @@ from hparams_lab.errors import LogDirError, UsageError
 from hparams_lab.events import media, summaries
 from hparams_lab.events.reader import OUTCOME_TAG, event_files
 from hparams_lab.events.writer import EventFileWriter
+from hparams_lab.measured import LeftOut, numbers_of
 from hparams_lab.paths import writing
 from hparams_lab.results import Outcome
-from hparams_lab.scalar import as_float, checked_step, checked_tag
+from hparams_lab.scalar import checked_step, checked_tag
 
 
 def add_scalars(run: Path, metrics: Mapping[str, Any], step: int | None = None, fsync: bool = True) -> None:
@@ -24,14 +25,14 @@ def add_scalars(run: Path, metrics: Mapping[str, Any], step: int | None = None, 
 
     Args:
       run: its directory.
-      metrics: a number for each tag.
+      metrics: values by tag, as `Run.log` takes them.
       step: where they stand; the last step of the run when left out.
       fsync: whether to wait until they are on the disk.
 
     Raises UsageError for a value that is no number, LogDirError when the run is being written, is none, or cannot be
     written.
     """
-    values = {checked_tag(tag): as_float(tag, value) for tag, value in metrics.items()}
+    values = numbers_of(metrics, LeftOut(f"run {run.name!r}", stacklevel=5))
     _add(run, summaries.scalars(values), step, fsync)
 
 

@@ -46,6 +46,8 @@ __all__ = [
 class HParamsLabError(Exception):
     """Root of every error that hparams_lab raises on purpose."""
 
+    ag_pass_through = True  # TensorFlow's AutoGraph leaves the message as it is, and does not wrap it in a trace
+
 
 class DeclarationError(HParamsLabError, ValueError):
     """An hparam, a domain, a metric or an experiment that cannot be."""

@@ -12,7 +12,6 @@ import sys
 import time
 import warnings
 import weakref
-from collections import UserDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -27,8 +26,9 @@ from hparams_lab.events import media, summaries, ticker
 from hparams_lab.events.event_file import summary_event
 from hparams_lab.events.event_log import EventLog, WhenFull
 from hparams_lab.events.writer import EventFileWriter
+from hparams_lab.measured import Intake, Summary, is_quick, unranked
 from hparams_lab.results import Outcome
-from hparams_lab.scalar import LARGEST_SCALAR, as_float, checked_step, checked_tag
+from hparams_lab.scalar import LARGEST_SCALAR, checked_step, checked_tag
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value, short, trial_id
 
@@ -36,13 +36,6 @@ if TYPE_CHECKING:
     from hparams_lab.experiment import Experiment
 
 Stored = Mapping[str, "bool | float | str"]
-
-
-class _Summary(UserDict[str, float]):
-    """Final values by tag, checked when they are set."""
-
-    def __setitem__(self, tag: str, value: Any) -> None:
-        super().__setitem__(checked_tag(tag), as_float(tag, value))
 
 
 class Run:
@@ -80,7 +73,8 @@ class Run:
         self.hparams = hparams
         self.trial_id = trial or trial_id(hparams)
         self.seed = seed
-        self.summary = _Summary()
+        self.numbers_of = Intake(name, experiment.objective if experiment else None)
+        self.summary = Summary(self.numbers_of)
         self._experiment = experiment
         self._fsync = fsync
         self._status: tuple[Outcome, str] | None = None
@@ -103,8 +97,9 @@ class Run:
         """Log scalars: `log({"loss": 0.3}, step=1)` or `log("loss", 0.3, step=1)`.
 
         Args:
-          metrics: values by tag, or one tag. A value is a number, a bool, a 0-d array or tensor; NaN and infinities
-            are logged as they are.
+          metrics: values by tag, or one tag. A value is a number, a bool, or an array or tensor of one element. An
+            array or list of 2 to 32 is logged as `tag/0`, `tag/1`, ..., a mapping as `tag/key`; a longer or empty one
+            is left out with one warning. NaN and infinities are logged as they are.
           value: the value of a single tag. With a mapping, a step may stand here: `log({...}, 1)`.
           step: 0 to 2**31-1; one more than the last when left out, from 0.
 
@@ -142,13 +137,14 @@ class Run:
         """Log whole curves at once: `log_columns({"loss": losses}, steps=range(1000))`.
 
         Args:
-          columns: an array of numbers by tag, each of shape (n,).
+          columns: an array of numbers by tag, each of shape (n,). One of shape (n, k) is k columns, `tag/0`, ...
           steps: n whole numbers from 0 to 2**31-1; those after the last step when left out.
 
         Raises UsageError for arrays that are not numbers, of other shapes or lengths, or steps out of range.
         """
         self._check_open()
-        arrays = {checked_tag(tag): media.checked_column(tag, values) for tag, values in columns.items()}
+        arrays = media.columns_of(columns, self.numbers_of.leave_out)
+        self.numbers_of.note(columns.keys() - arrays.keys())
         count = len(next(iter(arrays.values()), ()))
         begin = self._step + 1
         checked = media.checked_steps(range(begin, begin + count) if steps is None else steps)
@@ -296,8 +292,10 @@ class Run:
             raise UsageError(f"log() got {short(metrics)}; wanted a mapping of values by name, or a name and a value")
         step = checked_step(self._step + 1 if step is None else step)
         mapping = {metrics: value} if isinstance(metrics, str) else metrics
-        values = {checked_tag(tag): as_float(tag, value) for tag, value in mapping.items()}
-        signature = self._events.signature(tuple(values))
+        values = self.numbers_of(mapping)
+        if not values:
+            return [], 0, step
+        signature = self._events.signature(tuple(values), again=all(map(is_quick, mapping.values())))
         signature.append(signature.pack(perf_counter(), step, *values.values()))
         return signature.rows, signature.full, step
 
@@ -314,7 +312,7 @@ class Run:
         """The records of the end, after logging the final metrics. Once: a finish that fails is only written again."""
         while self._at_finish:
             self._at_finish.pop()()
-        final = {checked_tag(tag): as_float(tag, value) for tag, value in metrics.items()}
+        final = self.numbers_of(metrics)
         self._events.settle()
         if final:
             self._log_final(final)
@@ -339,6 +337,8 @@ class Run:
         if self._experiment is None:
             return ""
         tag = self._experiment.objective
+        if tag in self.numbers_of.several and tag not in self._events.last:
+            return unranked(tag)
         _, value = self._events.last.get(tag, (0, math.nan))
         return "" if math.isfinite(value) and abs(value) <= LARGEST_SCALAR else f"the objective {tag!r} is {value}"
 
@@ -377,6 +377,8 @@ def _warn_of_steps_back(run: str, tag: str) -> None:
     )
 
 
+for _method in (Run.log, Run.log_columns, Run.text, Run.image, Run.histogram):
+    vars(_method)["autograph_info__"] = {}  # AutoGraph calls them as they are in a tf.function
 _unfinished: weakref.WeakSet[Run] = weakref.WeakSet()
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from hparams_lab.errors import UsageError
@@ -55,26 +53,6 @@ def checked_step(step: Any) -> int:
             f"step is {short(step)}; wanted a whole number from 0 to 2**31-1, which is what TensorBoard can show"
         )
     return plain
-
-
-def as_float(tag: str, value: Any) -> float:
-    """`value` as a float: numbers, bools, 0-d arrays and tensors of any framework. Raises UsageError."""
-    if not isinstance(value, (str, bytes)) and getattr(value, "ndim", 0) == 0:
-        try:
-            return float(value)
-        except (TypeError, ValueError, OverflowError):
-            pass
-    shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
-    raise UsageError(f"metric {tag!r} is {short(value)} ({type(value).__name__}{shape}); wanted a single number")
-
-
-def single_numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Those of the values that are single numbers; a metric of a framework may be a vector, an image, a text."""
-    found = {}
-    for tag, value in values.items():
-        with contextlib.suppress(UsageError):
-            found[tag] = as_float(tag, value)
-    return found
 
 
 def is_of_unseen_data(tag: str) -> bool:

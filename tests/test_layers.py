@@ -18,6 +18,8 @@ LAYERS = (
         "errors",
         "values",
         "scalar",
+        "tensors",
+        "measured",
         "space",
         "hparam",
         "experiment",

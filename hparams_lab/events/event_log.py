@@ -132,12 +132,12 @@ class EventLog:
         """Now, in seconds since 1970, never before an earlier now of this log."""
         return self.clock() + self._since
 
-    def signature(self, tags: tuple[str, ...]) -> Signature:
-        """The rows of these tags, found again by the next call without asking here."""
+    def signature(self, tags: tuple[str, ...], again: bool = True) -> Signature:
+        """The rows of these tags, by default found `again` by the next call without asking here."""
         signature = self._every.get(tags)
         if signature is None:
             signature = self._every.setdefault(tags, Signature.of(tags))
-        if not self.closed:
+        if again and not self.closed:
             self.signatures[tags[0] if len(tags) == 1 else tags] = signature
         return signature
 

@@ -8,6 +8,8 @@ Source: https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/compat
 from __future__ import annotations
 
 import io
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,9 @@ from tensorboard.compat.proto.histogram_pb2 import HistogramProto
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from hparams_lab.errors import UsageError
-from hparams_lab.scalar import LARGEST_STEP
+from hparams_lab.measured import MOST_ELEMENTS, LeaveOut
+from hparams_lab.scalar import LARGEST_STEP, checked_tag
+from hparams_lab.tensors import SymbolicError, detached, is_symbolic, is_tensor, listed
 from hparams_lab.values import short
 
 _CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -78,12 +82,22 @@ def _counts(values: NDArray[np.float64], bins: int) -> tuple[NDArray[Any], NDArr
     return np.histogram(values, bins=bins)
 
 
-def checked_column(tag: str, values: Any) -> NDArray[np.float64]:
-    """`values` as floats of shape (n,). Raises UsageError."""
-    array = _array(tag, values)
-    if array.ndim != 1:
-        raise UsageError(f"metric {tag!r} has values of shape {array.shape}; wanted an array of shape (n,)")
-    return array.astype(np.float64)
+def columns_of(values: Mapping[str, Any], leave_out: LeaveOut) -> dict[str, NDArray[np.float64]]:
+    """Columns of shape (n,) by tag; of an array of shape (n, k), one for each of up to 32 elements: `tag/0`, ...
+
+    `leave_out` is told of arrays with no or more elements. Raises UsageError for what holds no numbers.
+    """
+    found = {}
+    for tag, given in values.items():
+        array = np.atleast_1d(_array(checked_tag(tag), given)).astype(np.float64)
+        shape = tuple(length for length in array.shape[1:] if length != 1)
+        width = math.prod(shape)
+        if not 0 < width <= MOST_ELEMENTS:
+            leave_out(tag, f"has {width} elements at each step, and not 1 to {MOST_ELEMENTS}")
+            continue
+        for place, index in enumerate(np.ndindex(shape)):
+            found["/".join([tag, *map(str, index)])] = array.reshape(len(array), width)[:, place]
+    return found
 
 
 def checked_steps(steps: Any) -> NDArray[np.int64]:
@@ -99,12 +113,25 @@ def checked_steps(steps: Any) -> NDArray[np.int64]:
 
 def _array(tag: str, values: Any) -> NDArray[Any]:
     """An array of numbers out of what any framework has."""
-    if hasattr(values, "detach"):  # a torch tensor, wherever it is
-        values = values.detach().cpu()
-    array = np.asarray(values)
+    if is_symbolic(values):
+        raise SymbolicError(f"{tag!r}", values)
+    if isinstance(values, (list, tuple)) and values and is_tensor(values[0]):
+        values = [listed(value) for value in values]
+    try:
+        values = detached(values)  # of a GPU too
+        array = np.asarray(values.cpu().numpy() if hasattr(values, "cpu") else values)
+    except Exception:  # of different lengths, or of a type that NumPy has not
+        array = _from_lists(tag, values)
     if array.dtype.kind not in "biuf":
         array = _numbers_of(tag, array)
     return array
+
+
+def _from_lists(tag: str, values: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(listed(values))
+    except Exception:
+        raise UsageError(f"{tag!r} is {short(values)} ({type(values).__name__}); wanted an array of numbers") from None
 
 
 def _numbers_of(tag: str, array: NDArray[Any]) -> NDArray[Any]:

@@ -28,6 +28,7 @@ from hparams_lab.executors.memory import MemoryLimit
 from hparams_lab.executors.seeding import seed_everything
 from hparams_lab.experiment import Experiment
 from hparams_lab.logger import Run
+from hparams_lab.measured import unranked
 from hparams_lab.provenance import PROVENANCE_TAG
 from hparams_lab.results import Outcome, RunResult
 from hparams_lab.trial import RunSpec
@@ -114,7 +115,7 @@ class _ReportingRun(Run):
         if self._report is not None and time.monotonic() >= self._next_report:
             self._next_report = time.monotonic() + REPORT_SECONDS
             mapping = {metrics: value} if isinstance(metrics, str) else metrics
-            self._report(self._step, {tag: float(value) for tag, value in mapping.items()})
+            self._report(self._step, self.numbers_of(mapping))
 
 
 def check(train: Train) -> None:
@@ -305,8 +306,13 @@ def _check_metrics(run: Run, returned: Any, experiment: Experiment) -> None:
         raise MissingMetricError(
             f"train() returned {type(returned).__name__}; wanted its final metrics as a dict, or nothing"
         )
-    had = {*run.metrics, *returned}
+    numbers = run.numbers_of(returned)
+    had = {*run.metrics, *numbers}
+    several = run.numbers_of.several
     missing = [metric.tag for metric in experiment.metrics if metric.tag not in had]
+    if experiment.objective in missing and experiment.objective in several:
+        raise MissingMetricError(unranked(experiment.objective))
+    missing = [tag for tag in missing if tag not in several]
     if missing:
         raise MissingMetricError(
             f"train() neither returned nor logged the metric {missing[0]!r} "

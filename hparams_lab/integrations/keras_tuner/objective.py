@@ -12,7 +12,8 @@ from typing import Any
 from hparams_lab.errors import UsageError
 from hparams_lab.experiment import Metric
 from hparams_lab.integrations.keras_tuner.found import keras_tuner
-from hparams_lab.scalar import Goal, as_float, single_numbers
+from hparams_lab.measured import LeftOut, as_float, numbers_among
+from hparams_lab.scalar import Goal
 
 EPOCHS = "epochs"
 BEST_EPOCH = "best_epoch"
@@ -25,6 +26,7 @@ _DESCRIBED = {
     ROUND: "the last round of the bracket that the trial came to",
 }
 _FITS = ("fit", "run_trial")
+_leave_out = LeftOut("keras-tuner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,8 @@ class Objective:
         return bool(self.of_tuner.better_than(value, other))
 
     def epoch_tags(self, logs: Mapping[str, Any]) -> dict[str, float]:
-        """What Keras reports of an epoch, by tag, with the sum of several objectives; single numbers only."""
-        found = {self._tag(name, "train/"): number for name, number in single_numbers(logs).items()}
+        """What Keras reports of an epoch, by tag, with the sum of several objectives; numbers, and arrays of a few."""
+        found = {self._tag(name, "train/"): number for name, number in numbers_among(logs, _leave_out).items()}
         if (value := self.value(logs)) is not None:
             found[self.tag] = value
         return found
@@ -71,7 +73,7 @@ class Objective:
     def result_tags(self, result: Mapping[str, Any], logged: Container[str]) -> dict[str, float]:
         """What a training returned, by tag. `logged` are those of its epochs."""
         found = {}
-        for name, number in single_numbers(result).items():
+        for name, number in numbers_among(result, _leave_out).items():
             is_of_epochs = f"train/{name}" in logged
             found[self._tag(name, "train/" if is_of_epochs else "")] = number
         return found

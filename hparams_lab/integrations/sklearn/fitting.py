@@ -22,7 +22,7 @@ from hparams_lab.integrations.sklearn.build_function import DivergedError, Estim
 from hparams_lab.integrations.sklearn.current import EPOCH, current_run
 from hparams_lab.keras import RunCallback
 from hparams_lab.logger import Run
-from hparams_lab.scalar import as_float, single_numbers
+from hparams_lab.measured import LeftOut, as_float, numbers_among
 
 EVALUATION_BATCH = 1024
 """Outputs are computed of at least so many examples at once: it changes nothing but the time."""
@@ -68,12 +68,13 @@ def _history(values: dict[str, list[Any]], epoch: list[int]) -> FitHistory:
 class EpochCurves(RunCallback):
     """Logs a fit's epochs as `epoch/loss`, `epoch/val_loss`: apart from the score of a fold.
 
-    Single numbers, that is; and where they cannot be logged, that is said once, and the fit goes on.
+    Numbers, that is, and arrays of a few; and where they cannot be logged, that is said once, and the fit goes on.
     """
 
     def __init__(self, run: Run) -> None:
         super().__init__(run)
         self._is_lost = False
+        self._leave_out = LeftOut(f"run {run.name!r}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Log the epoch."""
@@ -81,7 +82,7 @@ class EpochCurves(RunCallback):
             return
         self._is_lost = True
         with not_lost(f"what epoch {epoch + 1} and those behind it of {self._run.name} reported"):
-            super().on_epoch_end(epoch, single_numbers(logs or {}))
+            super().on_epoch_end(epoch, numbers_among(logs or {}, self._leave_out))
             self._is_lost = False
 
     def _tag(self, name: str) -> str:

@@ -1,0 +1,85 @@
+"""Tensors and arrays of any framework, recognised by the names of their classes: none is imported for it.
+
+A tensor is what has a shape and numbers: of NumPy, PyTorch (on a GPU too, with a graph or without), TensorFlow, JAX and
+Keras, and variables of theirs. A symbolic one stands for a value while a function is traced, and has none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+from typing import Any
+
+from hparams_lab.errors import UsageError
+
+_SYMBOLIC = {
+    ("tensorflow", "SymbolicTensor"), ("jax", "Tracer"), ("keras", "KerasTensor"), ("torch", "Proxy"),
+    ("torch", "FakeTensor"), ("torch", "SymInt"), ("torch", "SymFloat"), ("torch", "SymBool"),
+}  # fmt: skip
+_PLAIN = (float, int, bool, str, type(None))
+
+
+class SymbolicError(UsageError):
+    """A symbolic tensor where a value is wanted: it has none while its function is traced."""
+
+    def __init__(self, what: str, value: object) -> None:
+        super().__init__(
+            f"{what} is a symbolic tensor ({type(value).__name__}), which has no value while its function is traced; "
+            "return it from that function (tf.function, jax.jit, ...) and log it outside"
+        )
+
+    def __reduce__(self) -> tuple[type[UsageError], tuple[object, ...]]:
+        return UsageError, self.args
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether `value` says that it has a shape."""
+    return not isinstance(value, type) and shape_of(value) is not None
+
+
+def shape_of(value: Any) -> tuple[int | None, ...] | None:
+    """The shape of a tensor, None for a length that is not known; None for what is no tensor."""
+    with contextlib.suppress(Exception):  # of unknown rank, or of a class of somebody's own
+        shape = value.shape
+        return tuple(None if length is None else int(length) for length in shape)
+    return None
+
+
+def size_of(shape: tuple[int | None, ...]) -> int | None:
+    """How many elements there are; None where that is not known."""
+    known = [length for length in shape if length is not None]
+    return math.prod(known) if len(known) == len(shape) else None
+
+
+def is_symbolic(value: Any) -> bool:
+    """Whether `value` stands for what a traced function will compute: `tf.function`, `jax.jit`, `torch.vmap`, ..."""
+    if type(value) in _PLAIN:
+        return False
+    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(value).__mro__}
+    if kinds & _SYMBOLIC:
+        return True
+    if ("tensorflow", "Variable") in kinds:  # which is a Tensor too
+        return not sys.modules["tensorflow"].executing_eagerly()
+    if ("tensorflow", "Tensor") in kinds:
+        return ("tensorflow", "EagerTensor") not in kinds
+    with contextlib.suppress(Exception):  # names that a version of theirs may lack
+        if ("keras", "Variable") in kinds:
+            return is_symbolic(value.value)
+        return ("torch", "Tensor") in kinds and bool(sys.modules["torch"]._C._functorch.is_batchedtensor(value))
+    return False
+
+
+def detached(value: Any) -> Any:
+    """A tensor without the graph that it is computed by, where NumPy and Python can read it; others as they are."""
+    if not hasattr(value, "shape"):
+        return value
+    if hasattr(value, "detach"):
+        return value.detach()
+    return value.numpy() if hasattr(value, "numpy") else value
+
+
+def listed(value: Any) -> Any:
+    """The elements of a tensor as nested lists; a plain value for one without axes. Raises as its framework does."""
+    value = detached(value)
+    return (value if hasattr(value, "tolist") else value.__array__()).tolist()
