@@ -13,6 +13,7 @@ from typing import Any
 
 from hparams_lab.errors import UsageError
 from hparams_lab.results import nearest
+from hparams_lab.values import unwrap
 
 DATA = ("X", "y")
 """Arguments of these names get the data."""
@@ -79,12 +80,30 @@ def parameters_of(build: Any, ours: Collection[str]) -> dict[str, Any] | None:
 
 
 def call(build: Callable[..., Any], values: Mapping[str, Any]) -> Any:
-    """What build makes of those values that it asks for. Raises EstimatorError when one that it needs is missing."""
+    """What build makes of those values that it asks for, as plain Python: Keras takes no `np.int64` for units.
+
+    Raises EstimatorError when one that it needs is missing.
+    """
     wanted = defaults_of(build)
-    arguments = {name: values[name] for name in wanted if name in values}
+    arguments = {name: values[name] if name in DATA else plain(values[name]) for name in wanted if name in values}
     if missing := [name for name, default in wanted.items() if name not in arguments and default is REQUIRED]:
         raise EstimatorError(f"build() needs {missing[0]!r}, which has no default; give it: {missing[0]}=...")
     return build(**arguments)
+
+
+def plain(value: Any) -> Any:
+    """A value with plain Python in place of NumPy's scalars and 0-d arrays, also inside of lists, tuples and dicts.
+
+    Anything else is given back as it is, arrays included.
+    """
+    kind = type(value)
+    if kind is dict:
+        return {plain(key): plain(inner) for key, inner in value.items()}
+    if kind in (list, tuple, set, frozenset):
+        return kind(map(plain, value))
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a namedtuple
+        return kind(*map(plain, value))
+    return unwrap(value)
 
 
 def _written(parameter: inspect.Parameter) -> str:

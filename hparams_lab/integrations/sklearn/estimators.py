@@ -29,7 +29,9 @@ from hparams_lab.integrations.sklearn.build_function import (
     defaults_of,
     given_of,
     parameters_of,
+    plain,
 )
+from hparams_lab.integrations.sklearn.fit_arguments import KNOWN, check_pair, taken
 from hparams_lab.integrations.sklearn.fitting import (
     FitHistory,
     check_options,
@@ -60,6 +62,7 @@ class _KerasEstimator:
     # In place of those of keras.wrappers: one forgets parameters, the other asks for what `score` gets.
     __sklearn_clone__ = BaseEstimator.__sklearn_clone__
     set_fit_request = RequestMethod("fit", ["sample_weight", "validation_data"])
+    __metadata_request__fit = dict.fromkeys(KNOWN)
     _required_parameters = ("build",)  # so that the checks of scikit-learn before 1.6 make none without
 
     def _take(self, build: Callable[..., Any], arguments: Mapping[str, Any], **options: Any) -> None:
@@ -116,6 +119,7 @@ class _KerasEstimator:
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         validation_data: tuple[Any, ...] | None = None,
+        **arguments: Any,
     ) -> Any:
         """Build a model and train it.
 
@@ -125,15 +129,18 @@ class _KerasEstimator:
           sample_weight: (examples,).
           validation_data: (X, y) or (X, y, sample_weight) to evaluate after each epoch, in place of
             `validation_split`.
+          **arguments: for this fit only: `epochs`, `batch_size`, `validation_split`, `callbacks`, `verbose` and a
+            classifier's `class_weight` in place of the parameters; others of `model.fit`, such as `shuffle`.
 
-        Returns the estimator. Raises EstimatorError, a ValueError, for data, parameters or a model that do not fit.
+        Returns the estimator. Raises EstimatorError, a ValueError, for data, parameters, arguments or a model that do
+        not fit.
         """
-        own = self.get_params()
+        own, passed_on = taken(self.get_params(), arguments)
         check_options(own)
         defaults_of(self.model)
         goes_on = bool(own["warm_start"]) and hasattr(self, "model_")
         X, read = self._read(X, y, goes_on)
-        weights = self._weights(X, read, sample_weight)
+        weights = self._weights(X, read, sample_weight, own.get("class_weight"))
         with quiet(), seeded(own["random_state"]):
             model = self.model_ if goes_on else checked_model(call(self.model, {**own, **self._data(X, read)}))
             width = width_of(model, X)
@@ -143,10 +150,8 @@ class _KerasEstimator:
                 sample_weight=weights,
                 validation_data=self._validation(model, validation_data, width),
                 validation_split=0.0 if validation_data is not None else own["validation_split"],
-                epochs=own["epochs"],
-                batch_size=own["batch_size"],
                 callbacks=fit_callbacks(own["callbacks"]),
-                verbose=own["verbose"],
+                **passed_on,
             )
         self.model_, self.history_ = model, FitHistory(trained)
         return self
@@ -164,14 +169,13 @@ class _KerasEstimator:
         wants = defaults_of(self.model)
         return {name: X if name == "X" else self._shown_targets(read) for name in DATA if name in wants}
 
-    def _weights(self, X: Array, read: Array, sample_weight: Any) -> Array | None:
+    def _weights(self, X: Array, read: Array, sample_weight: Any, class_weight: Any) -> Array | None:
         return None if sample_weight is None else _check_sample_weight(sample_weight, X)
 
     def _validation(self, model: Any, given: tuple[Any, ...] | None, width: int) -> tuple[Any, ...] | None:
         if given is None:
             return None
-        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
-            raise EstimatorError("validation_data is no pair; wanted (X, y) or (X, y, sample_weight)")
+        check_pair(given)
         X, y = validate_data(self, given[0], given[1], reset=False, allow_nd=True, **self._reading)
         self._check_shape(X)
         return (X, self._targets(model, self._read_targets(y, True), width), *given[2:])
@@ -185,7 +189,7 @@ class _KerasEstimator:
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, allow_nd=True)
         self._check_shape(X)
-        return outputs_of(self.model_, X, self.get_params()["batch_size"])
+        return outputs_of(self.model_, X, plain(self.get_params()["batch_size"]))
 
     def _more_tags(self) -> dict[str, Any]:  # before scikit-learn 1.6
         return {"non_deterministic": False}
@@ -319,11 +323,11 @@ class KerasClassifier(_KerasEstimator, keras.wrappers.SKLearnClassifier):
             )
         return super()._read(X, y, goes_on)
 
-    def _weights(self, X: Array, read: Array, sample_weight: Any) -> Array | None:
-        weights = super()._weights(X, read, sample_weight)
-        if self.get_params()["class_weight"] is None:
+    def _weights(self, X: Array, read: Array, sample_weight: Any, class_weight: Any) -> Array | None:
+        weights = super()._weights(X, read, sample_weight, class_weight)
+        if class_weight is None:
             return weights
-        by_class: Array = compute_sample_weight(self.get_params()["class_weight"], self.classes_[read])
+        by_class: Array = compute_sample_weight(class_weight, self.classes_[read])
         return by_class if weights is None else weights * by_class
 
 
