@@ -307,12 +307,6 @@ needs_keras = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def with_numpy(monkeypatch):
-    """Whoever predicts does so on the backend that is the quickest to import."""
-    monkeypatch.setenv("KERAS_BACKEND", "numpy")
-
-
 def hparams_lab(*arguments, cwd):
     command = [sys.executable, "-m", "hparams_lab", *arguments]
     ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
@@ -336,7 +330,7 @@ def swept(tmp_path_factory):
 
 
 @pytest.fixture
-def undone(swept, tmp_path, with_numpy):
+def undone(swept, tmp_path):
     """The same folder, as it was before the picture was made."""
     folder = tmp_path / "undone"
     shutil.copytree(swept, folder)
@@ -380,7 +374,7 @@ def test_the_best_run_has_the_picture_and_the_last_lines_say_so(swept):
 
 
 @needs_keras
-def test_the_picture_is_the_models_answers(swept, with_numpy):
+def test_the_picture_is_the_models_answers(swept):
     best = best_of(swept).runs[0]
     answers = ask(str(swept / "net.py"), None, best.dir / "model.keras")
     ((_, picture),) = pictures(swept, best.name)
@@ -450,7 +444,7 @@ def test_the_same_command_makes_one_that_is_missing_and_no_second(undone):
 
 
 @needs_keras
-def test_a_run_that_becomes_the_best_gets_it_too(swept, tmp_path, with_numpy):
+def test_a_run_that_becomes_the_best_gets_it_too(swept, tmp_path):
     folder = tmp_path / "folder"
     shutil.copytree(swept, folder)
     best = best_of(folder).name

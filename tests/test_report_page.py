@@ -217,7 +217,6 @@ def test_predictions_are_made_when_asked_for_and_wrong_ones_marked(tmp_path, mon
     Path("shapes.py").write_text(SHAPES)
     with pytest.raises(SystemExit, match="0"):
         main(["run", "shapes.py", "--executor", "inline"])
-    monkeypatch.setenv("KERAS_BACKEND", "numpy")  # for the process that predicts: the quickest to import
     Path("loads").unlink()
     made("logs/shapes", "report.html")
     assert not Path("loads").exists(), "nobody asked for the domain's code to run"

@@ -8,11 +8,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from keras_tuner_scripts import QUICK
 
 import hparams_lab as lab
 from hparams_lab.hparam import hparam_from_json
 
-pytestmark = pytest.mark.skipif(not all(map(find_spec, ("keras_tuner", "jax"))), reason="needs keras-tuner and JAX")
+pytestmark = pytest.mark.skipif(
+    not all(map(find_spec, ("keras_tuner", "keras"))),
+    reason="needs keras-tuner and Keras (pip install 'hparams-lab[keras-tuner,tensorflow]')",
+)
 
 SCOPES = """
 hp.Choice("kind", ["mlp", "cnn", "none"])
@@ -103,7 +107,7 @@ json.dump([found, draws], sys.stdout)
 def answers():
     """What each space was declared as, and 20 trials' values in it."""
     asked = {**{what: text for what, (text, _) in SPACES.items()}, "scopes": SCOPES}
-    environment = {**os.environ, "PYTHONPATH": str(Path(lab.__file__).parents[1]), "KERAS_BACKEND": "jax"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(lab.__file__).parents[1]), "KERAS_BACKEND": QUICK}
     ran = subprocess.run(
         [sys.executable, "-c", SCRIPT], input=json.dumps(asked), env=environment, capture_output=True, text=True
     )
