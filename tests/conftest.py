@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,21 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts, were this not said.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What repeats at length what another test shows once is left out unless it is asked for."""
+    parser.addoption("--all", action="store_true", help="run the slow tests too")
+
+
+def is_quick(config: pytest.Config) -> bool:
+    """Whether slow tests are left out: neither all are asked for, nor tests by their marks, nor one by its name."""
+    return not (config.getoption("all") or config.getoption("markexpr") or any("::" in given for given in config.args))
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Says so above the tests."""
+    return "without the slow tests; --all runs them too" if is_quick(config) else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,6 +48,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that share a fixture of their module go to one worker: it would be set up once in each."""
+    slow = [item for item in items if is_quick(config) and item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in {*slow}]
     if not hasattr(config, "workerinput"):
         return
     for item in items:
@@ -50,6 +71,17 @@ def mnist_npz() -> Path:
         if candidate.is_file():
             return candidate
     pytest.skip(f"no MNIST: not in $HPARAMS_LAB_MNIST ({named or 'unset'}), {beside} or {cached}")
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A directory on another file system than `tmp_path`."""
+    for place in ("/dev/shm", tempfile.gettempdir()):
+        if os.path.isdir(place) and os.access(place, os.W_OK) and os.stat(place).st_dev != tmp_path.stat().st_dev:
+            with tempfile.TemporaryDirectory(dir=place) as folder:
+                yield Path(folder)
+            return
+    pytest.skip("needs two file systems; here /dev/shm and the temporary files lie on one")
 
 
 @pytest.fixture
