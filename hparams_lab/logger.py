@@ -24,7 +24,7 @@ from hparams_lab.ending import ending, outcome_named, outcome_of
 from hparams_lab.errors import UnsavedError, UsageError
 from hparams_lab.events import media, summaries, ticker
 from hparams_lab.events.event_file import summary_event
-from hparams_lab.events.event_log import EventLog, WhenFull
+from hparams_lab.events.event_log import INTEGERS, EventLog, WhenFull
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.measured import Intake, Summary, is_quick, unranked
 from hparams_lab.results import Outcome
@@ -101,7 +101,7 @@ class Run:
             array or list of 2 to 32 is logged as `tag/0`, `tag/1`, ..., a mapping as `tag/key`; a longer or empty one
             is left out with one warning. NaN and infinities are logged as they are.
           value: the value of a single tag. With a mapping, a step may stand here: `log({...}, 1)`.
-          step: 0 to 2**31-1; one more than the last when left out, from 0.
+          step: a whole number of any type, 0 to 2**31-1; one more than the last when left out, from 0.
 
         Raises UsageError for a value that is not a number, a step out of range, or a run that is over; UnsavedError
         when what was logged before could not be written.
@@ -119,7 +119,7 @@ class Run:
                     tag = ""
             if step is None:
                 step = int(self._step) + 1
-            elif step < 0:
+            elif (type(step) is not int and type(step) not in INTEGERS) or step < 0:
                 raise KeyError
             if tag:
                 pack, append, rows, full = self._signatures[tag]

@@ -11,7 +11,7 @@ from typing import Any
 
 from hparams_lab.errors import UsageError
 from hparams_lab.scalar import checked_tag
-from hparams_lab.tensors import SymbolicError, detached, is_symbolic, listed, shape_of, size_of
+from hparams_lab.tensors import SymbolicError, detached, is_symbolic, listed, only, shape_of, size_of
 from hparams_lab.values import short
 
 MOST_ELEMENTS = 32
@@ -117,7 +117,7 @@ def as_float(tag: str, value: Any) -> float:
     shape = shape_of(value)
     if not isinstance(value, (str, bytes)) and (not shape or size_of(shape) == 1):
         with contextlib.suppress(Exception):  # each framework has errors of its own
-            return float(_only(listed(value)) if shape else detached(value))
+            return float(only(listed(value)) if shape else detached(value))
     of_shape = "" if shape is None else f" of shape {shape}"
     raise UsageError(f"metric {tag!r} is {short(value)} ({type(value).__name__}{of_shape}); wanted a single number")
 
@@ -166,13 +166,6 @@ def _walked(tag: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from _walked(tag, [0] * (MOST_ELEMENTS + 1) if size and size > MOST_ELEMENTS else listed(value))
     else:
         yield tag, value
-
-
-def _only(nested: Any) -> Any:
-    """The one element of nested lists."""
-    while isinstance(nested, list):
-        (nested,) = nested
-    return nested
 
 
 def _kind(value: Any) -> str:

@@ -6,7 +6,8 @@ import re
 from typing import Any, Literal
 
 from hparams_lab.errors import UsageError
-from hparams_lab.values import short, unwrap
+from hparams_lab.tensors import SymbolicError, is_symbolic, whole_of
+from hparams_lab.values import short
 
 Goal = Literal["max", "min"]
 
@@ -44,15 +45,15 @@ def checked_tag(tag: Any) -> str:
 
 
 def checked_step(step: Any) -> int:
-    """`step` as an integer that TensorBoard can show. Raises UsageError."""
-    plain = unwrap(step)
-    if getattr(step, "ndim", None) == 0 and not isinstance(plain, (int, float)):
-        plain = int(step)  # a tensor
-    if isinstance(plain, bool) or not isinstance(plain, int) or not 0 <= plain <= LARGEST_STEP:
+    """`step`, a whole number of whatever type, as an integer that TensorBoard can show. Raises UsageError."""
+    if is_symbolic(step):
+        raise SymbolicError("step", step)
+    whole = whole_of(step)
+    if whole is None or not 0 <= whole <= LARGEST_STEP:
         raise UsageError(
             f"step is {short(step)}; wanted a whole number from 0 to 2**31-1, which is what TensorBoard can show"
         )
-    return plain
+    return whole
 
 
 def is_of_unseen_data(tag: str) -> bool:

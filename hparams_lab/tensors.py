@@ -83,3 +83,63 @@ def listed(value: Any) -> Any:
     """The elements of a tensor as nested lists; a plain value for one without axes. Raises as its framework does."""
     value = detached(value)
     return (value if hasattr(value, "tolist") else value.__array__()).tolist()
+
+
+def plain_of(value: Any) -> Any:
+    """Plain Python from a tensor without axes, a float by `shortest`; anything else as it is."""
+    if shape_of(value) != () or is_symbolic(value):
+        return value
+    with contextlib.suppress(Exception):  # a tensor of what is no number, or without its data
+        plain = listed(value)
+        return shortest(plain, _name_of_type(value)) if isinstance(plain, float) else plain
+    return value
+
+
+def whole_of(value: Any) -> int | None:
+    """A whole number out of whatever type has one, a tensor of one element too; None for all else, and for bools."""
+    with contextlib.suppress(Exception):
+        plain = only(listed(value)) if is_tensor(value) else value
+        whole = int(plain)
+        return None if isinstance(plain, bool) or whole != plain else whole
+    return None
+
+
+def only(nested: Any) -> Any:
+    """The one element of nested lists. Raises ValueError for more."""
+    while isinstance(nested, list):
+        (nested,) = nested
+    return nested
+
+
+def shortest(number: float, kind: str) -> float:
+    """The shortest decimal that a narrow type of floats holds as `number`: of "float32" 0.10000000149011612 it is 0.1.
+
+    The decimal nearest to the number among those, as NumPy prints it; the number itself for other types.
+    """
+    if kind not in _NARROW or not math.isfinite(number):
+        return number
+    bits, least = _NARROW[kind]
+
+    def rounded(decimal: float) -> float:
+        unit = math.ldexp(1.0, max(math.frexp(decimal)[1] - bits, least))
+        return round(decimal / unit) * unit
+
+    for digits in range(1, 17):
+        half = 10.0 ** (math.floor(math.log10(abs(number) or 1.0)) - digits + 1) / 2
+        for near in (number, number + math.copysign(half, number)):  # the nearest decimal, and the one farther from 0
+            decimal = float(f"{near:.{digits}g}")
+            if rounded(decimal) == number:
+                return decimal
+    return number
+
+
+_NARROW = {
+    "float32": (24, -149), "float16": (11, -24), "bfloat16": (8, -133),
+    "float8_e4m3fn": (4, -9), "float8_e5m2": (3, -16),
+}  # fmt: skip
+"""Types of floats: the bits of the significand, and the exponent of the smallest number."""
+
+
+def _name_of_type(value: Any) -> str:
+    dtype = getattr(value, "dtype", "")
+    return str(getattr(dtype, "name", None) or dtype).rpartition(".")[2]

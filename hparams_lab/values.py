@@ -14,25 +14,22 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from hparams_lab.errors import HParamValueError, UsageError
+from hparams_lab.tensors import plain_of
 
 Value: TypeAlias = bool | int | float | str | None
+
+_PLAIN = (bool, int, float, str, type(None))
 
 LARGEST_INTEGER = 2**53
 """TensorBoard keeps numbers as doubles; beyond this, integers are no longer told apart."""
 
 
 def unwrap(value: Any) -> Any:
-    """Plain Python from a NumPy scalar or 0-d array; anything else as it is.
+    """Plain Python from a NumPy scalar, or an array or tensor without axes; anything else as it is.
 
     Floats narrower than a double become the shortest decimal that means them: `np.float32(0.1)` is 0.1.
     """
-    dtype = getattr(value, "dtype", None)
-    if dtype is None or getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
-        return value
-    plain = value.item()
-    from_numpy = type(value).__module__ == "numpy"
-    narrow = from_numpy and isinstance(plain, float) and dtype.itemsize < 8 and math.isfinite(plain)
-    return float(str(value)) if narrow else plain
+    return value if type(value) in _PLAIN else plain_of(value)
 
 
 def checked(name: str, value: Any) -> Value:

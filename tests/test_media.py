@@ -144,6 +144,7 @@ NO_IMAGE = "image 'i' has the shape {}; wanted (height, width) or (height, width
         (lambda run: run.log_columns({"c": [1, 2]}, [1]), "metric 'c' has 2 values for 1 steps; give one each"),
         (lambda run: run.log_columns({"c": [1, 2], "d": [1]}), "metric 'd' has 1 values for 2 steps; give one each"),
         (lambda run: run.log_columns({"c": [1]}, [0.5]), "steps are [0.5] of shape (1,); wanted whole numbers of"),
+        (lambda run: run.log_columns({"c": [1]}, [True]), "steps are [True] of shape (1,); wanted whole numbers of"),
         (lambda run: run.log_columns({"c": [1]}, 3), "steps are 3 of shape (); wanted whole numbers of shape (n,)"),
         (lambda run: run.log_columns({"c": [1]}, [-1]), "a step is -1; wanted 0 to 2**31-1, which is what TensorBoard"),
         (lambda run: run.log_columns({"c": [1]}, [2**31]), "a step is 2147483648; wanted 0 to 2**31-1"),

@@ -40,6 +40,9 @@ SMALL_BYTES = 1 << 14
 OVERFULL = 4
 """With so many times more, who logs waits for the writing, or drops."""
 
+INTEGERS = frozenset(np.dtype(code).type for code in "bBhHiIlLqQ")
+"""NumPy's, which a row takes as they are; a bool, and a tensor that holds one, would be taken too."""
+
 T = TypeVar("T")
 _TIME = struct.Struct("d")
 WhenFull = Literal["block", "drop"]

@@ -20,7 +20,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from hparams_lab.errors import UsageError
 from hparams_lab.measured import MOST_ELEMENTS, LeaveOut
 from hparams_lab.scalar import LARGEST_STEP, checked_tag
-from hparams_lab.tensors import SymbolicError, detached, is_symbolic, is_tensor, listed
+from hparams_lab.tensors import SymbolicError, detached, is_symbolic, is_tensor, listed, whole_of
 from hparams_lab.values import short
 
 _CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -102,13 +102,25 @@ def columns_of(values: Mapping[str, Any], leave_out: LeaveOut) -> dict[str, NDAr
 
 def checked_steps(steps: Any) -> NDArray[np.int64]:
     """`steps` as integers of shape (n,) that TensorBoard can show. Raises UsageError."""
-    array = np.asarray(steps)
+    steps = listed(steps) if is_tensor(steps) and not isinstance(steps, np.ndarray) else steps
+    try:
+        array = np.asarray(steps)
+    except ValueError:  # of different shapes
+        array = np.fromiter(steps, object, len(steps))
+    if array.dtype.kind in "fO":  # whole numbers of another type
+        array = _whole(array)
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         raise UsageError(f"steps are {short(steps)} of shape {array.shape}; wanted whole numbers of shape (n,)")
     if array.size and (array.min() < 0 or array.max() > LARGEST_STEP):
         bad = int(array.min() if array.min() < 0 else array.max())
         raise UsageError(f"a step is {bad}; wanted 0 to 2**31-1, which is what TensorBoard can show")
     return array.astype(np.int64)
+
+
+def _whole(array: NDArray[Any]) -> NDArray[Any]:
+    """The numbers of an array as integers; as they are where one of them is not whole."""
+    whole = [whole_of(one) for one in array.flat]
+    return array if None in whole else np.array(whole, object).astype(np.int64).reshape(array.shape)
 
 
 def _array(tag: str, values: Any) -> NDArray[Any]:

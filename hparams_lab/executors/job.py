@@ -118,6 +118,9 @@ class _ReportingRun(Run):
             self._report(self._step, self.numbers_of(mapping))
 
 
+vars(_ReportingRun.log)["autograph_info__"] = vars(Run.log)["autograph_info__"]
+
+
 def check(train: Train) -> None:
     """Raise what would keep every run from training, such as missing data, where the train function can tell."""
     can_train = getattr(train, "check", None)
