@@ -203,7 +203,7 @@ class _Interval(SameByRepr):
     def sample_uniform(self, rng: Rng = random) -> Any:
         """One value, uniform by scale and step."""
         if self.step is not None and self.scale == "linear":
-            return self._snap(self._min_value + self.step * rng.randrange(self._steps + 1))
+            return self._snap(self._after(rng.randrange(self._steps + 1)))
         return self._snap(self._at(rng.random(), *self._drawing_ends()))
 
     def stored(self, value: Value) -> bool | float | str:
@@ -225,8 +225,26 @@ class _Interval(SameByRepr):
     @property
     def _steps(self) -> int:
         """How many whole steps fit."""
-        steps: int = math.floor((self._max_value - self._min_value) / self.step * (1 + 1e-12) + 1e-9)
-        return steps
+        return math.floor(self._in_steps(self._max_value) * (1 + 1e-12) + 1e-9)
+
+    def _after(self, steps: int) -> float:
+        """The point so many steps from the lower end."""
+        step = self.step or 0
+        try:
+            point: float = self._min_value + steps * step
+        except OverflowError:  # of a step count that no float holds
+            point = math.inf
+        if math.isinf(point):
+            point = (self._min_value / step + steps) * step
+        return min(max(point, self._min_value), self._max_value) if math.isinf(point) else point
+
+    def _in_steps(self, point: float) -> float:
+        """How many steps `point` is from the lower end."""
+        step: float = self.step or 0
+        span: float = point - self._min_value
+        if math.isinf(span):  # an interval wider than the largest number
+            return point / step - self._min_value / step
+        return span / step
 
     @property
     def _last(self) -> Any:
@@ -237,6 +255,8 @@ class _Interval(SameByRepr):
         """The point `fraction` of the way (0 to 1) from `lo` to `hi` by the scale."""
         if self.scale == "log":
             return math.exp(math.log(lo) + fraction * (math.log(hi) - math.log(lo)))
+        if math.isinf(hi - lo):  # wider than the largest number
+            return float(lo * (1 - fraction) + hi * fraction)
         return float(lo + fraction * (hi - lo))
 
     def _drawing_ends(self) -> tuple[float, float]:
@@ -247,7 +267,7 @@ class _Interval(SameByRepr):
         """The value of the interval nearest to `point`."""
         lo, hi = self._min_value, self._max_value
         if self.step is not None:
-            point = lo + self.step * min(round((point - lo) / self.step), self._steps)
+            point = self._after(min(round(self._in_steps(point)), self._steps))
         return min(max(self._convert_point(min(max(point, lo), hi)), lo), hi)
 
     def _convert_point(self, point: float) -> Any:
@@ -348,8 +368,7 @@ class _Steps(Sequence[float]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        step = self._interval.step or 0.0
-        return self._interval._snap(self._interval._min_value + range(len(self))[index] * step)
+        return self._interval._snap(self._interval._after(range(len(self))[index]))
 
 
 Domain: TypeAlias = Discrete | IntInterval | RealInterval

@@ -2,6 +2,7 @@
 
 import math
 import random
+import sys
 
 import pytest
 from hypothesis import assume, given, settings
@@ -141,6 +142,33 @@ def test_linear_draws_are_even_over_the_values_ends_included(domain):
     rng = random.Random(1)
     drawn = [domain.sample_uniform(rng) for _ in range(5000)]
     assert all(850 < drawn.count(value) < 1150 for value in domain.every())
+
+
+HUGE = sys.float_info.max
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        RealInterval(-1e308, 1e308),
+        RealInterval(-HUGE, HUGE),
+        RealInterval(-HUGE, HUGE, step=1e307),
+        RealInterval(-1e308, 1e308, step=1.5e308),
+        RealInterval(-HUGE, HUGE, step=5e292),
+        RealInterval(5e-324, HUGE, scale="log"),
+    ],
+    ids=str,
+)
+def test_intervals_wider_than_the_largest_number_are_drawn_from_evenly(domain):
+    rng = random.Random(0)
+    drawn = [domain.sample_uniform(rng) for _ in range(1000)]
+    middle = 0.0 if domain.scale == "linear" else 1e-8
+    assert 400 < sum(value < middle for value in drawn) < 600
+    assert [domain.cast("x", value) for value in (*drawn, *domain.points(5))]
+    assert len(set(drawn)) == domain.size if (domain.size or 1000) < 100 else len(set(drawn)) > 990
+    assert len(domain.points(5)) == min(domain.size or 5, 5)
+    if domain.size is not None:
+        assert domain.min_value <= domain.every()[-1] <= domain.max_value
 
 
 ENDS = st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)).map(sorted)
