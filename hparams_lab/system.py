@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hparams_lab.errors import HParamsLabError, MissingExtraError
@@ -47,17 +49,20 @@ class SystemSampler:
             self._thread.join(timeout=5.0)
 
     def sample(self) -> dict[str, float]:
-        """One sample: percents of the machine, gibibytes."""
-        memory = self._psutil.virtual_memory()
-        found = {
-            "sys/cpu_percent": self._psutil.cpu_percent(),
-            "sys/memory_percent": memory.percent,
-            "sys/process_memory_gib": self._psutil.Process().memory_info().rss / 2**30,
+        """One sample: percents of the machine, gibibytes. Without what cannot be read now."""
+        psutil = self._psutil
+        readings: dict[str, Callable[[], float]] = {
+            "sys/cpu_percent": psutil.cpu_percent,
+            "sys/memory_percent": lambda: psutil.virtual_memory().percent,
+            "sys/process_memory_gib": lambda: psutil.Process().memory_info().rss / 2**30,
         }
-        for number, (nvml, handle) in enumerate(self._gpus):
-            used = nvml.nvmlDeviceGetMemoryInfo(handle).used
-            found[f"sys/gpu{number}_percent"] = float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-            found[f"sys/gpu{number}_memory_gib"] = used / 2**30
+        for number, gpu in self._gpus.items():
+            readings[f"sys/gpu{number}_percent"] = gpu.percent
+            readings[f"sys/gpu{number}_memory_gib"] = gpu.memory_gib
+        found = {}
+        for tag, read in readings.items():
+            with contextlib.suppress(Exception):  # a GPU split by MIG has no utilisation, a container may hide the rest
+                found[tag] = float(read())
         return found
 
     def _work(self, run: weakref.ref[Run]) -> None:
@@ -69,7 +74,8 @@ class SystemSampler:
             if found is None or found.is_over:
                 return
             with contextlib.suppress(HParamsLabError):
-                found.log_aside(self.sample())
+                if sample := self.sample():
+                    found.log_aside(sample)
             del found
             if over:
                 return
@@ -84,12 +90,30 @@ def found_psutil() -> Any:
     return psutil
 
 
-def _nvidia_gpus() -> list[tuple[Any, Any]]:
-    """The GPUs that NVIDIA's management library sees; none without it."""
-    try:
+@dataclass(frozen=True, slots=True)
+class _Gpu:
+    """A GPU, by NVIDIA's management library. Raises its errors for what the GPU does not say."""
+
+    nvml: Any
+    handle: Any
+
+    def percent(self) -> float:
+        """How busy it is."""
+        return float(self.nvml.nvmlDeviceGetUtilizationRates(self.handle).gpu)
+
+    def memory_gib(self) -> float:
+        """The memory in use, in gibibytes."""
+        return float(self.nvml.nvmlDeviceGetMemoryInfo(self.handle).used) / 2**30
+
+
+def _nvidia_gpus() -> dict[int, _Gpu]:
+    """The GPUs that NVIDIA's management library sees, by number; none without it."""
+    found = {}
+    with contextlib.suppress(Exception):  # not installed, no driver, no GPU: each says so in its own way
         import pynvml
 
         pynvml.nvmlInit()
-        return [(pynvml, pynvml.nvmlDeviceGetHandleByIndex(i)) for i in range(pynvml.nvmlDeviceGetCount())]
-    except Exception:  # not installed, no driver, no GPU: each says so in its own way
-        return []
+        for number in range(pynvml.nvmlDeviceGetCount()):
+            with contextlib.suppress(pynvml.NVMLError):  # one that is lost, or another user's
+                found[number] = _Gpu(pynvml, pynvml.nvmlDeviceGetHandleByIndex(number))
+    return found

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -132,6 +133,51 @@ def test_samples_are_taken_at_the_seconds_of_the_run_until_it_is_over(tmp_path):
     assert len(steps) > 5
     assert (steps[0], steps[-1] >= 1, columns["loss"].steps.tolist()) == (0, True, [0])
     assert (np.diff(steps) >= 0).all()
+
+
+class NVMLError(Exception):
+    """As pynvml's."""
+
+
+def a_machine_with_gpus():
+    """pynvml where GPU 0 tells all, GPU 1 is split by MIG, GPU 2 is lost, and GPU 3 tells nothing."""
+
+    def handle(number):
+        if number == 2:
+            raise NVMLError("GPU is lost")
+        return number
+
+    def told(number, known, **values):
+        if number not in known:
+            raise NVMLError("Not Supported")
+        return types.SimpleNamespace(**values)
+
+    return types.SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 4,
+        nvmlDeviceGetHandleByIndex=handle,
+        nvmlDeviceGetMemoryInfo=lambda number: told(number, {0, 1}, used=2**31),
+        nvmlDeviceGetUtilizationRates=lambda number: told(number, {0}, gpu=50),
+    )
+
+
+def test_what_a_gpu_does_not_say_is_left_out_of_the_samples(tmp_path, monkeypatch):
+    psutil = pytest.importorskip("psutil")
+    monkeypatch.setitem(sys.modules, "pynvml", a_machine_with_gpus())
+    with start_run(tmp_path, hparams={"x": 1}, name="x", provenance=False) as run:
+        sampler = SystemSampler(run, seconds=0.01)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: 1 / 0)
+        eventually(lambda: "sys/cpu_percent" in run.metrics)
+        assert sampler._thread.is_alive()
+        sampler.stop()
+    found = read_run(run.dir, "x").metrics
+    assert {tag: value for tag, value in found.items() if "gpu" in tag} == {
+        "sys/gpu0_percent": 50.0,
+        "sys/gpu0_memory_gib": 2.0,
+        "sys/gpu1_memory_gib": 2.0,
+    }
+    assert "sys/process_memory_gib" in found
 
 
 def test_a_forgotten_run_is_ended_also_by_its_own_sampler(tmp_path):
