@@ -31,7 +31,7 @@ from hparams_lab.provenance import provenance_markdown
 from hparams_lab.results import Results, RunResult
 from hparams_lab.resume import KEPT, Found, scan
 from hparams_lab.stopping import StopRequests, stop_requests
-from hparams_lab.sweep_dir import check_directory, prepare, source_note
+from hparams_lab.sweep_dir import check_directory, check_in_advance, prepare, source_note
 from hparams_lab.sweep_events import Observer, SweepEnded, SweepEvent, SweepNote, SweepStarted
 from hparams_lab.sweep_loop import SweepLoop
 
@@ -171,7 +171,11 @@ def sweep(
     began = time.monotonic()
     check_handling(executor, handling)
     _check_trials(plan)
-    check_directory(paths, plan, handling.fresh, handling.extend)
+    try:
+        check_directory(paths, plan, handling.fresh, handling.extend)
+    except LogDirError:
+        check_in_advance(logdir)  # another runner may be writing what is not whole yet
+        raise
     with owned(logdir, handling.lock) as ownership:
         check_directory(paths, plan, handling.fresh, handling.extend)  # nobody changes it now
         was_killed = handling.lock and (logdir / LOCK).exists() and (logdir / LOCK).stat().st_size > 0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import hparams_lab as lab
 from hparams_lab.errors import LogDirError, OwnedError
 from hparams_lab.locks import take
 from hparams_lab.owner import Owner, current_owner, move_aside, owned
@@ -308,6 +309,16 @@ for line in sys.stdin:
         sys.stdin.readline()
     print("out", flush=True)
 """
+
+
+def test_what_an_owner_is_still_writing_is_not_taken_for_something_else(tmp_path):
+    """A run and no sweep.json yet: whoever comes then is told of the owner, as before and after."""
+    experiment = lab.Experiment([lab.HParam("x", lab.Discrete([1]))], [lab.Metric("loss")])
+    lab.start_run(tmp_path, hparams={"x": 1}).finish()
+    with owner(tmp_path) as first, pytest.raises(OwnedError, match=rf"\bpid {first.pid}\b"):
+        lab.run_sweep(experiment, lambda run: {"loss": 1.0}, logdir=tmp_path, executor="inline")
+    with pytest.raises(LogDirError, match="holds runs that no sweep made"):
+        lab.run_sweep(experiment, lambda run: {"loss": 1.0}, logdir=tmp_path, executor="inline")
 
 
 def test_of_three_runners_at_once_exactly_one_gets_it(tmp_path):
