@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -277,8 +278,8 @@ def told_by(share, code=FRAMEWORKS):
 
 
 def test_frameworks_see_no_gpu_when_none_is_said_and_the_threads_they_are_given():
-    pytest.importorskip("tensorflow")
-    pytest.importorskip("torch")
+    if not all(map(find_spec, ("tensorflow", "torch"))):
+        pytest.skip("needs TensorFlow and PyTorch (pip install 'hparams-lab[tensorflow,torch]')")
     environ = {name: value for name, value in os.environ.items() if name not in threads_environment(1, {})}
     (share,) = shares(Resources(gpus="none", cpus_per_run=2), environ)
     told = told_by(share)

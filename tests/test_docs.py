@@ -55,7 +55,11 @@ def test_the_readme_has_blocks_of_these_languages_only():
 LOGGING = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/logging.md").read_text(encoding="utf-8"), re.M | re.S)
 
 
-@pytest.mark.parametrize("text", LOGGING, ids=lambda text: re.search(r'start_run\("logs/(\w+)"', text)[1])
+@pytest.mark.parametrize(
+    "text",
+    [text if text.startswith("import hparams_lab") else pytest.param(text, marks=pytest.mark.slow) for text in LOGGING],
+    ids=lambda text: re.search(r'start_run\("logs/(\w+)"', text)[1],
+)
 def test_logging_blocks_run(text, home):
     framework = re.match(r"import (\w+)", text)[1]
     if importlib.util.find_spec(framework) is None:
@@ -106,6 +110,7 @@ def test_running_blocks_run_in_order(tmp_path):
 WAYS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "docs/three-ways.md").read_text(encoding="utf-8"), re.M | re.S)
 
 
+@pytest.mark.slow
 def test_the_model_is_tuned_three_ways_and_all_are_compared(tmp_path):
     for package, extra in (("keras", "tensorflow"), ("sklearn", "sklearn"), ("keras_tuner", "keras-tuner")):
         if importlib.util.find_spec(package) is None:
@@ -165,6 +170,7 @@ def test_python_blocks_run(text, home):
     assert "{" in done.stdout  # each prints the best trial's hparams
 
 
+@pytest.mark.slow
 def test_shell_blocks_run_in_order(home):
     for line in SHELL:
         if not line.startswith("scripts/"):
@@ -192,6 +198,7 @@ def board_until_it_listens(command, cwd):
     return said
 
 
+@pytest.mark.slow
 def test_the_two_scripts_are_there_and_run(tmp_path):
     assert [line for line in SHELL if line.startswith("scripts/")] == ["scripts/run_sweep", "scripts/test"]
     done = run([ROOT / "scripts/run_sweep", "--trials", "2", "--logdir", tmp_path / "digits"], ROOT)

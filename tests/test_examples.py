@@ -75,6 +75,7 @@ def grid(home):
     return said_by("grid_search.py", "--quick", cwd=home)
 
 
+@pytest.mark.slow
 def test_the_grid_search_prints_its_best_and_how_that_was_trained(grid):
     assert float(re.search(r"^best_score_: (\S+),", grid, re.MULTILINE)[1]) > 0.85
     epochs = re.findall(r"^  epoch +(\d+)  loss (\S+)  accuracy (\S+)$", grid, re.MULTILINE)
@@ -83,6 +84,7 @@ def test_the_grid_search_prints_its_best_and_how_that_was_trained(grid):
     assert float(re.search(r"^accuracy on the test images: (\S+)$", grid, re.MULTILINE)[1]) > 0.85
 
 
+@pytest.mark.slow
 def test_the_grid_search_is_a_directory_of_trials_and_folds(grid, home):
     results = lab.read(home / "logs/grid_search")
     assert [len(trial.runs) for trial in results.trials] == [5, 5, 5, 5]
@@ -104,12 +106,14 @@ def tuners(home):
     return said_by("keras_tuner_search.py", "--quick", cwd=home)
 
 
+@pytest.mark.slow
 def test_the_tuners_print_their_best(tuners):
     found = re.findall(r"^(\w+): accuracy (\S+), loss \S+ on the test images$", tuners, re.MULTILINE)
     assert [name for name, _ in found] == [*SEARCHES]
     assert all(float(accuracy) > 0.7 for _, accuracy in found), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEARCHES)
 def test_each_tuner_has_a_directory_of_its_trials(tuners, home, name):
     runs, epochs = SEARCHES[name]

@@ -264,6 +264,7 @@ def build_model(hparams):
 """
 
 
+@pytest.mark.slow
 def test_forks_that_hang_are_replaced_by_fresh_interpreters(tmp_path, monkeypatch):
     """A module that ran its framework at its import: the first fork says nothing, and no later run is forked."""
     monkeypatch.setattr(process, "READY_SECONDS", 4.0)

@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard_client import eventually, plain_tensorboard, processes
+from tiers import one_quick
 
 import hparams_lab as lab
 from hparams_lab import disk
@@ -383,6 +384,7 @@ def test_the_picture_is_the_models_answers(swept):
     assert 0 < answers.right == (answers.labels == answers.predicted).sum() < 10
 
 
+@pytest.mark.slow
 @needs_keras
 def test_tensorboard_shows_it(swept, tmp_path):
     best = best_of(swept).name
@@ -409,6 +411,7 @@ print(run.Tags()["images"], [(image.step, image.width) for image in run.Images("
 """
 
 
+@pytest.mark.slow
 @needs_keras
 def test_tensorboards_own_loader_reads_it(swept):
     """In another process, as it imports TensorFlow."""
@@ -443,6 +446,7 @@ def test_the_same_command_makes_one_that_is_missing_and_no_second(undone):
         assert len(pictures(undone, best)) == 1
 
 
+@pytest.mark.slow
 @needs_keras
 def test_a_run_that_becomes_the_best_gets_it_too(swept, tmp_path):
     folder = tmp_path / "folder"
@@ -476,7 +480,7 @@ WHY = {
 
 
 @needs_keras
-@pytest.mark.parametrize("what", WHY)
+@pytest.mark.parametrize("what", one_quick(WHY))
 def test_why_there_is_no_picture_is_one_line(what, undone, monkeypatch):
     best = best_of(undone).runs[0]
     if what == "the data":

@@ -344,7 +344,7 @@ def web_server():
     [
         (closed, "Connection refused"),
         (silent, "nothing within 4 s"),
-        (unreachable, "nothing within 4 s"),
+        pytest.param(unreachable, "nothing within 4 s", marks=pytest.mark.slow),
         (web_server, "something there that is not Ray"),
     ],
 )
@@ -388,6 +388,7 @@ def test_without_ray_the_extra_is_named(monkeypatch):
         make_executor("ray", Resources())
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_setup_that_kills_who_reads_it(tmp_path):
     class Fatal:

@@ -109,6 +109,7 @@ def numbers(sweep, tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 def test_neither_order_nor_workers_nor_the_hash_seed_matter(sweep, numbers, tmp_path):
     found = sweep(tmp_path, workers=2, strategy="random", trials=TRIALS, hash_seed="7")
     assert found == numbers
@@ -126,6 +127,7 @@ def over_in(logdir):
         return 0  # there is nothing in it yet
 
 
+@pytest.mark.slow
 def test_a_kill_on_the_way_does_not_matter(begin, sweep, numbers, tmp_path):
     with begin(tmp_path, workers=2) as process:
         deadline = time.monotonic() + PATIENCE
@@ -163,6 +165,7 @@ def drawn(*seeds):
     return [line.split() for line in ran.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_seed_covers_every_framework_whenever_it_is_imported():
     pytest.importorskip("torch")
     first, second = drawn(5, 6), drawn(5, 6)

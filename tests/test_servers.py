@@ -169,6 +169,7 @@ def test_a_fork_of_the_runner_does_not_end_its_server(tmp_path):
         assert is_alive(pid)
 
 
+@pytest.mark.slow
 def test_a_fork_of_the_runner_does_not_keep_ray(tmp_path):
     pytest.importorskip("ray")
     executor = make_executor("ray", Resources(workers=1, gpus="none"))

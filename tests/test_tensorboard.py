@@ -113,6 +113,7 @@ def test_the_points_of_a_run(served: Client, sweep: Path) -> None:
     assert [time for time, _, _ in found] == pytest.approx(times.tolist(), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_plain_executable_shows_the_same(sweep: Path, tmp_path: Path) -> None:
     with plain_tensorboard(sweep, tmp_path / "said.log") as address:
         check_groups(Client(address), sweep)

@@ -55,6 +55,7 @@ def command(
             assert process.wait(20) == -end
 
 
+@pytest.mark.slow
 def test_every_good_run_between_hostile_ones_is_in_the_board(tmp_path: Path) -> None:
     good = mixed(tmp_path / "mixed")
     with command(tmp_path / "mixed") as (address, said):

@@ -248,6 +248,7 @@ def check_refusal(error: lab.HParamsLabError, file: Path, mutant: Mutant) -> Non
     assert file.read_bytes() == mutant.data, mutant
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("run", "state"), [(FINISHED, "finished"), (KILLED, "killed")])
 def test_a_turned_bit_loses_one_record(template, figure, run, state):
     figures = figure(f"{FLIPS // 2} bits turned in the file of a {state} run", ASKED)
@@ -264,6 +265,7 @@ def test_a_turned_bit_loses_one_record(template, figure, run, state):
             figures["resumed"] += 1
 
 
+@pytest.mark.slow
 def test_the_command_resumes_damaged_sweeps(template):
     chance = random_of("by command")
     files = {run: template.file(run).read_bytes() for run in (FINISHED, KILLED)}

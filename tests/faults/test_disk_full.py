@@ -270,6 +270,7 @@ def failed_at(directory, shim, error, stays, at):
         return Faults(*([f"{where}: {line}" for line in lines] for lines in faults.by_kind.values())), failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("error", "stays"), [("EIO", False), ("ENOSPC", True)])
 def test_a_disk_that_fails_at_any_call_loses_nothing_that_was_saved(tmp_path, figure, shim, error, stays):
     with FailingSweep(tmp_path / "counting", shim, error, stays) as sweep:
@@ -339,6 +340,7 @@ def failed_by_strace(directory, start, at):
         return check_failed_and_resumed(sweep, runner, failed), failed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [traced_from_the_start, traced_in_its_runs])
 def test_a_wait_for_the_disk_that_the_system_fails_is_never_reported_as_saved(tmp_path, figure, start):
     if not can_trace(tmp_path):

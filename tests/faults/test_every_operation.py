@@ -88,6 +88,7 @@ def count_operations(directory):
         return (sweep.directory / "counted").stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", ["one", "all"])
 def test_a_kill_at_any_durable_operation_is_resumable(kill, tmp_path, figure):
     total = count_operations(tmp_path)
@@ -193,6 +194,7 @@ def killed_at_call(directory, index, call, number):
         return named(sweep.faults(), f"killed at {call} number {number}"), killed
 
 
+@pytest.mark.slow
 @needs_strace
 def test_a_kill_at_any_call_that_writes_is_resumable(tmp_path, figure):
     with Sweep(tmp_path / "traced", TRIALS, seconds=0.02) as sweep:

@@ -5,6 +5,8 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 from faults.harness import Sweep, scaled, sessions, wait_until
 from hparams_lab.events.reader import event_files
 
@@ -109,6 +111,7 @@ class Watch:
         return max(min(seen[-third:]) - min(seen[:third]) for seen in lasting)
 
 
+@pytest.mark.slow
 def test_the_good_trials_finish_and_each_faulty_one_is_told_by_what_it_was(tmp_path, figure):
     figures = figure(
         f"{TRIALS} trials, 20 % faulty: {', '.join(OUTCOMES)}",

@@ -157,6 +157,7 @@ def killed_and_resumed(directory, number):
         return sweep.faults(), kept
 
 
+@pytest.mark.slow
 def test_killed_keras_sweeps_lose_nothing_and_no_flushed_epoch(tmp_path, figure):
     figures = figure(
         f"real Keras: {SWEEPS} sweeps x {TRIALS} trials, {SWEEPS * KILLS} kills",

@@ -6,6 +6,8 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from faults.harness import Faults, Sweep, random_of, scaled, wait_until
 
 SWEEPS, TRIALS, KILLS = scaled(60, 2), 30, 5
@@ -61,6 +63,7 @@ def others_killed(directory, number):
         return sweep.faults(), len(killed)
 
 
+@pytest.mark.slow
 def test_a_sweep_outlives_the_other_processes_of_it(tmp_path, figure):
     figures = figure(
         f"SIGKILL of the fork server, its keeper or a run at random: {OTHERS} sweeps x {TRIALS} trials x 4 kills",

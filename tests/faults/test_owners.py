@@ -6,11 +6,12 @@ import socket
 import time
 
 import pytest
+from tiers import one_quick
 
-from faults.harness import Faults, Sweep, random_of, scaled, wait_until
+from faults.harness import Faults, Sweep, allowed, random_of, scaled, wait_until
 
 RACES, TAKEOVERS = scaled(50, 4), scaled(20, 2)
-TAKEOVER_SECONDS = 5.0
+TAKEOVER_SECONDS = allowed(5.0)
 
 WAITING = """
 def during(run, x):
@@ -51,6 +52,7 @@ def race(directory, number):
         return sweep.faults(), wrong, len(refused)
 
 
+@pytest.mark.slow
 def test_of_runners_that_race_for_a_directory_one_works(tmp_path, figure):
     figures = figure(
         f"2 and 3 runners at once on one directory, {RACES} races",
@@ -94,6 +96,7 @@ def take_over(directory, number):
         return sweep.faults(), wrong, seconds
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_killed_runner_is_free_at_once(tmp_path, figure):
     figures = figure(f"a stale lock after SIGKILL, {TAKEOVERS} times", "0 duplicates; takeover within 5 s")
     found = [take_over(tmp_path, number) for number in range(TAKEOVERS)]
@@ -107,7 +110,7 @@ def test_the_lock_of_a_killed_runner_is_free_at_once(tmp_path, figure):
     assert slowest <= TAKEOVER_SECONDS
 
 
-@pytest.mark.parametrize("option", ["--fresh", "--retry-failed", "--extend"])
+@pytest.mark.parametrize("option", one_quick(["--fresh", "--retry-failed", "--extend"]))
 def test_a_directory_in_use_is_left_alone(option, tmp_path):
     with Sweep(tmp_path / "sweep", 4, more=WAITING) as sweep:
         owner = sweep.start()

@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
+from tiers import one_quick
 
-from faults.harness import Faults, Sweep, random_of, scaled, wait_until
+from faults.harness import Faults, Sweep, allowed, random_of, scaled, wait_until
 
 TIMES = scaled(20, 4)
 TRIALS = 8
-SECONDS = 5.0
+SECONDS = allowed(5.0)
 AT_ONCE = 2
 
 STUBBORN = """
@@ -104,7 +105,7 @@ def odd_of(sweep, runner, what, moment):
         yield f"{sweep.under_way()} were not let finish"
 
 
-@pytest.mark.parametrize("what", CODES)
+@pytest.mark.parametrize("what", one_quick(CODES))
 def test_a_signal_ends_the_sweep_in_time_and_leaves_nothing_behind(what, tmp_path, figure):
     figures = figure(
         f"{what}: {TIMES} times, each 4th while it starts, gets ready, trains, and trains what ignores signals",

@@ -156,6 +156,7 @@ def checks():
             options = ",".join(f"{name}={value}" for name, value in check.keywords.items())
             name = check.func.__name__ + (f"({options})" if options else "")
             marks = [pytest.mark.xfail(reason=CANNOT_PASS[name], strict=True)] if name in CANNOT_PASS else []
+            marks += [pytest.mark.slow] if isinstance(estimator, KerasClassifier) else []
             yield pytest.param(checked, check, id=f"{type(estimator).__name__}-{index}-{name}", marks=marks)
 
 
@@ -261,6 +262,7 @@ def test_folds_are_stratified():
     assert isinstance(check_cv(3, LABELS, classifier=is_classifier(KerasClassifier(build))), StratifiedKFold)
 
 
+@pytest.mark.slow
 def test_a_search_finds_the_same_in_processes_and_threads():
     """`random_state` makes a fit repeatable wherever it is."""
     steps = make_pipeline(StandardScaler(), KerasClassifier(build, random_state=3, batch_size=64))

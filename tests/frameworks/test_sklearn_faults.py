@@ -349,6 +349,7 @@ assert len(lost) == 2 and "run-0000-fold-0" in lost[0], [*map(str, said)]
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not all(map(find_spec, ("keras", "tensorflow"))), reason="needs Keras and TensorFlow")
 def test_keras_models_with_metrics_that_are_vectors_in_an_ensemble_and_diverging(tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
