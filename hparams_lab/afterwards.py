@@ -15,7 +15,7 @@ from hparams_lab.events import media, summaries
 from hparams_lab.events.reader import OUTCOME_TAG, event_files
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.measured import LeftOut, numbers_of
-from hparams_lab.paths import writing
+from hparams_lab.paths import local, writing
 from hparams_lab.results import Outcome
 from hparams_lab.scalar import checked_step, checked_tag
 
@@ -52,6 +52,7 @@ def add_image(run: Path, tag: str, image: Any, step: int | None = None) -> None:
 
 
 def _add(run: Path, summary: Any, step: int | None, fsync: bool) -> None:
+    run = local(run)
     files = event_files(run) if run.is_dir() else []
     if not files:
         raise LogDirError(f"{run} holds no run; name the directory of one")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hparams_lab.errors import ExecutorError, UsageError
+from hparams_lab.paths import local
 
 HOST = "127.0.0.1"
 STARTUP_SECONDS = 60.0
@@ -67,7 +68,7 @@ class Board:
         host: str = HOST,
     ) -> None:
         self._logdir = logdir if callable(logdir) else None
-        shown = "-" if callable(logdir) else f"--logdir={Path(logdir).absolute()}"
+        shown = "-" if callable(logdir) else f"--logdir={local(logdir).absolute()}"
         self._command = [sys.executable, "-c", _SERVER, shown, "--host", host, "--port", str(port), *options]
         self._port = port
         self._host = host

@@ -25,6 +25,7 @@ from hparams_lab.errors import DomainLoadError, HParamsLabError, UsageError
 from hparams_lab.executors.job import Target, Train
 from hparams_lab.experiment import Experiment
 from hparams_lab.overrides import with_overrides
+from hparams_lab.paths import local
 from hparams_lab.values import short
 
 BUILT_IN = {"digits": "hparams_lab.domains.digits", "mnist": "hparams_lab.domains.mnist"}
@@ -136,12 +137,13 @@ def load_domain(
     Raises DomainLoadError when there is no such domain or it lacks a part, UsageError for settings or data that do
     not fit.
     """
+    source = local_source(source)
     found = describe(source)
     if save_model and not found.is_keras:
         raise UsageError(f"--save-model is for Keras domains; {source!r} has a train(run), which can save by itself")
     if data is not None and not found.takes_data:
         raise UsageError(f"--data is for domains whose load_data(data) takes a file; {source!r} does not")
-    data = data and os.path.abspath(data)
+    data = data and os.path.abspath(local(data, UsageError))
     experiment = with_overrides(found.experiment, settings)
     identity = {"domain": source if not is_file(source) else Path(source).name, "data": data and Path(data).name}
     target = ModuleTarget(_absolute(source), data, save_model)
@@ -149,7 +151,8 @@ def load_domain(
 
 
 def name_of_domain(source: str) -> str:
-    """What a domain is called: "tuning" for `tuning.py` and for `mypackage.tuning`."""
+    """What a domain is called: "tuning" for `tuning.py` and for `mypackage.tuning`. Raises DomainLoadError."""
+    source = local_source(source)
     return Path(source).stem if is_file(source) else source.rpartition(".")[2]
 
 
@@ -161,6 +164,7 @@ def function_domain(experiment: Experiment, train: Train) -> Domain:
 
 def load_module(source: str) -> ModuleType:
     """Import a domain module; DomainLoadError says in one line why it cannot be."""
+    source = local_source(source)
     try:
         if is_file(source):
             return _load_file(Path(source))
@@ -243,6 +247,12 @@ def _hash_of_file(module: ModuleType) -> str | None:
 
 def _is_keras(module: ModuleType) -> bool:
     return not hasattr(module, "train") and hasattr(module, "build_model") and hasattr(module, "load_data")
+
+
+def local_source(source: str) -> str:
+    """A domain as a person gives it, its file on this machine. Raises DomainLoadError as `local` does."""
+    found = local(source, DomainLoadError) if is_file(source) else Path(source)
+    return source if found == Path(source) else str(found)
 
 
 def is_file(source: str) -> bool:

@@ -23,7 +23,7 @@ from hparams_lab.executors.job import Train
 from hparams_lab.executors.limits import checked_bytes, checked_seconds
 from hparams_lab.experiment import Experiment
 from hparams_lab.owner import LOCK, Ownership, owned
-from hparams_lab.paths import LogDirPaths
+from hparams_lab.paths import LogDirPaths, local
 from hparams_lab.picture import picture_best
 from hparams_lab.plan import Plan
 from hparams_lab.progress.output import occupy_standard_descriptors
@@ -111,6 +111,7 @@ def run_sweep(
     leaves out a declared metric.
     """
     occupy_standard_descriptors()
+    root = local(logdir)
     seconds = None if timeout is None else checked_seconds(timeout)
     handling = Handling(seconds, retries, fresh, extend, retry_failed, lock)
     size = checked_bytes(memory) if memory is not None else None
@@ -125,7 +126,7 @@ def run_sweep(
         check_handling(where, handling)
         with stop.getting_ready(where.trains_here):
             plan = Plan(_as_domain(domain, train, where), strategy, points, trials, seed)
-        for event in sweep(plan, Path(logdir), where, handling, stop):
+        for event in sweep(plan, root, where, handling, stop):
             tell(event)
             results = event.results if isinstance(event, SweepEnded) else results
     if results is None or stop.at_once:  # as the program was prepared for it

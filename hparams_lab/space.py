@@ -240,11 +240,9 @@ class _Interval(SameByRepr):
 
     def _in_steps(self, point: float) -> float:
         """How many steps `point` is from the lower end."""
-        step: float = self.step or 0
-        span: float = point - self._min_value
-        if math.isinf(span):  # an interval wider than the largest number
-            return point / step - self._min_value / step
-        return span / step
+        low, step = float(self._min_value), float(self.step or 0)
+        span = point - low
+        return span / step if math.isfinite(span) else point / step - low / step  # wider than the largest number
 
     @property
     def _last(self) -> Any:

@@ -56,6 +56,56 @@ def test_help_lists_every_command(lab_command):
     assert (lab_command("-h"), lab_command()[::2]) == ((0, said, ""), (2, said))
 
 
+def test_every_path_may_begin_at_home_or_be_a_file_url(lab_command, here, monkeypatch):
+    home = here / "home dir"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    (here / "tuning.py").rename(home / "tuning.py")
+    url = (home / "logs").as_uri()
+    for told in (
+        ("run", "~/tuning.py", "--logdir", "~/logs", "--executor", "inline", "--set", "units=8"),
+        ("plan", f"{home.as_uri()}/tuning.py", "--logdir", url),
+        ("top", "~/logs"),
+        ("show", url, "best"),
+        ("compare", "~/logs", "run-0000", "run-0001"),
+        ("compare", "~/logs:run-0000", f"{url}:run-0001"),
+        ("export", "~/logs", "-o", "~/runs.csv"),
+        ("export", url, "-o", f"{home.as_uri()}/trials.json", "--trials"),
+        ("report", "~/logs", "-o", "~/report.html"),
+        ("doctor", "~/logs"),
+        ("merge", "~/logs", str(here / "other"), "-o", f"{home.as_uri()}/both"),
+        ("prune", "~/both", "--failed", "--archive", "~/archive", "--yes"),
+    ):
+        if told[0] == "merge":
+            lab.start_run(here / "other", hparams={"units": 16, "rate": 0.1}).finish({"accuracy": 0.5})
+        code, _, error = lab_command(*told)
+        assert (code, error) in ((0, ""), (1, "")), told
+    made = {"tuning.py", "logs", "runs.csv", "trials.json", "report.html", "both"}
+    assert {path.name for path in home.iterdir()} - {"__pycache__"} >= made
+    assert {path.name for path in here.iterdir()} == {"home dir", "other"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_url_is_one_line_and_nothing_is_made(lab_command, here, command):
+    before = paths(here)
+    more = {
+        "run": [("tuning.py", "--logdir", "gs://b/x"), ("gs://b/tuning.py",), ("tuning.py", "--data", "s3://b/x.npz")],
+        "plan": [("tuning.py", "--logdir", "gs://b/x"), ("gs://b/tuning.py",)],
+        "show": [("gs://b/x", "best")],
+        "compare": [("gs://b/x", "best", "run-1"), ("gs://b/x:best", "gs://b/y:best")],
+        "export": [("gs://b/x", "-o", "x.csv"), (".", "-o", "gs://b/x.csv")],
+        "merge": [("gs://b/x", "y", "-o", "z"), ("x", "y", "-o", "gs://b/z")],
+        "report": [("gs://b/x",), (".", "-o", "gs://b/x.html"), (".", "--png", "gs://b")],
+        "doctor": [("gs://b/x",), (".", "--output", "gs://b/x")],
+        "prune": [("gs://b/x", "--failed"), (".", "--archive", "gs://b", "--failed")],
+    }
+    for arguments in more.get(command, [("gs://b/x",)]):
+        code, said, error = lab_command(command, *arguments)
+        assert (code, said, len(error.splitlines())) == (2, "", 1), arguments
+        assert " is a URL, where nothing can be read or written yet; give a path on this machine" in error
+    assert paths(here) == before
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_examples(lab_command, command):
     code, said, _ = lab_command(command, "--help")

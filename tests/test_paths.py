@@ -1,19 +1,96 @@
 """Where runs are made and found again: their names and order, and what is refused before anything is written."""
 
+import getpass
 import math
+import os
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hparams_lab.doctor.examine import examine
 from hparams_lab.errors import HParamValueError, LogDirError
-from hparams_lab.events.logdir import read
+from hparams_lab.events.logdir import LogDirReader, read
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
-from hparams_lab.paths import natural
+from hparams_lab.integrations.search_log import SearchLog
+from hparams_lab.merge import merge
+from hparams_lab.paths import local, natural
+from hparams_lab.runner import run_sweep
 from hparams_lab.space import Discrete
 from hparams_lab.start import start_run
+
+HOME_AND_FILES = {
+    "~": "{home}",
+    "~/x": "{home}/x",
+    Path("~/x"): "{home}/x",
+    f"~{getpass.getuser()}/x": "{user}/x",
+    "file:///tmp/a%20b/%7E": "/tmp/a b/~",
+    "file://localhost/tmp/x": "/tmp/x",
+    "FILE:/tmp/x": "/tmp/x",
+    Path("file:///tmp/x"): "/tmp/x",
+    "file:///tmp/%ff": os.fsdecode(b"/tmp/\xff"),
+    b"/tmp/\xff": os.fsdecode(b"/tmp/\xff"),
+    "file:///": "/",
+    "a:b": "a:b",
+    "a/gs://b": "a/gs:/b",
+    "C:\\logs": "C:\\logs",
+    "C:/logs": "C:/logs",
+    "x~": "x~",
+    "logs/~": "logs/~",
+    "gs:/b": "gs:/b",
+    "": ".",
+}
+URLS = ["gs://b/x", "s3://b", "hdfs://h:9000/x", "memory://", "HTTP://h/x", "az://c/x", "dbfs+v2://x", Path("gs://b/x")]
+NOT_HERE = {
+    **dict.fromkeys(URLS, "is a URL, where nothing can be read or written yet; give a path on this machine$"),
+    "file://server/x": "names the machine 'server'; give a path on this machine, as in file:///home/me/logs$",
+    "file://": "has no path; give a path on this machine, as in ",
+    "~no-such-user/x": "begins with ~no-such-user, whose home directory is not known; ./~no-such-user/x is a path of ",
+    "a\0b": "holds a null character, which no path has; give another$",
+    "file:///%00": "holds a null character, ",
+}
+
+
+@pytest.mark.parametrize(("given", "wanted"), HOME_AND_FILES.items(), ids=map(str, HOME_AND_FILES))
+def test_a_path_as_a_person_gives_it(tmp_path, monkeypatch, given, wanted):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    wanted = Path(wanted.format(home=tmp_path, user=os.path.expanduser(f"~{getpass.getuser()}")))
+    found = local(given)
+    assert os.path.abspath(found) == os.path.abspath(wanted)
+    assert local(found) == found
+
+
+@pytest.mark.parametrize(("given", "message"), NOT_HERE.items(), ids=map(repr, NOT_HERE))
+def test_a_path_that_is_not_on_this_machine(tmp_path, monkeypatch, given, message):
+    monkeypatch.chdir(tmp_path)
+    for take in (
+        local,
+        read,
+        LogDirReader,
+        lambda logdir: start_run(logdir, hparams={"units": 16}),
+        lambda logdir: run_sweep(EXPERIMENT, lambda run: {"accuracy": 1}, logdir=logdir, executor="inline"),
+        lambda logdir: SearchLog.open(logdir, "me"),
+        lambda logdir: merge(["a", logdir], "c"),
+        lambda logdir: merge(["a", "b"], logdir),
+        examine,
+    ):
+        with pytest.raises(LogDirError, match=message) as caught:
+            take(given)
+        assert "\n" not in str(caught.value)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_directory_that_is_called_like_a_home_or_a_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("./~", "./gs:/b", "./~me"):
+        assert local(local(name)) == local(name) == tmp_path / name
+        start_run(name, hparams={"units": 16}).finish()
+        assert len(read(name).runs) == len(read(local(name)).runs) == 1
+    assert local("~me") == tmp_path / "~me"  # which is there, and no user
+
 
 EXPERIMENT = Experiment([HParam("units", Discrete([16, 32]))], [Metric("accuracy")])
 

@@ -13,6 +13,7 @@ from types import FrameType
 import click
 
 from hparams_lab.board import HOST, Board
+from hparams_lab.cli.paths import PATH
 from hparams_lab.doctor.view import View
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.nearby import no_directory
@@ -22,7 +23,7 @@ SHOWN = 5
 
 
 @click.command(short_help="Open a log directory in TensorBoard's HParams tab.")
-@click.argument("logdirs", metavar="LOGDIR...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.argument("logdirs", metavar="LOGDIR...", type=PATH, nargs=-1, required=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=6006, show_default=True, help="0 takes any free port.")
 @click.option("--host", default=HOST, show_default=True, help="The address to listen at.")
 @click.option("--open", "open_browser", is_flag=True, help="Open the tab in a browser.")

@@ -13,10 +13,12 @@ from typing import Any
 import click
 
 from hparams_lab.cli.again import provenance_of
+from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Ranking, Rule, find_run, find_trial, ranking_options
 from hparams_lab.cli.table import Cell, Column, echo, fitted, outcome_cell, terminal_width
 from hparams_lab.errors import UsageError
 from hparams_lab.events.logdir import read
+from hparams_lab.paths import local
 from hparams_lab.results import RunResult, TrialResult
 from hparams_lab.values import canonical, format_value
 from hparams_lab.where import MISSING
@@ -30,7 +32,7 @@ NOT_COMPARED = ("command",)
 
 
 @click.command(short_help="Show in what trials differ.")
-@click.argument("logdir", type=click.Path(path_type=Path))
+@click.argument("logdir", type=PATH)
 @click.argument("names", metavar="A B...", nargs=-1)
 @ranking_options
 @click.option("--all", "everything", is_flag=True, help="Show what is the same as well.")
@@ -88,9 +90,9 @@ def chosen(logdir: Path, names: Sequence[str], rule: Rule) -> list[Chosen]:
 def _elsewhere(name: str) -> tuple[Path, str] | None:
     """The directory and the run of DIRECTORY:RUN; None when a name is something else."""
     directory, colon, run = name.rpartition(":")
-    if not colon or not run or os.path.isdir(name) or not os.path.isdir(directory):
+    if not colon or not run or os.path.isdir(name) or not local(directory).is_dir():
         return None
-    return Path(directory), run
+    return local(directory), run
 
 
 def _found(logdir: Path | None, name: str, ranking_of: Callable[[Path], Ranking]) -> _Found:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from hparams_lab.cli.paths import PATH
 from hparams_lab.doctor.ailment import Ailment, Diagnosis, Severity
 from hparams_lab.doctor.examine import diagnosis_of, examine
 from hparams_lab.doctor.repair import Repaired, repair_in_place, repair_into
@@ -21,9 +22,9 @@ FILES_SHOWN = 3
 
 
 @click.command(short_help="Tell what is wrong with a log directory, and mend it.")
-@click.argument("logdir", type=click.Path(path_type=Path))
+@click.argument("logdir", type=PATH)
 @click.option("--repair", is_flag=True, help="Mend what can be mended: with --output or --in-place.")
-@click.option("--output", type=click.Path(path_type=Path), help="Mend a copy in this directory, which is made.")
+@click.option("--output", type=PATH, help="Mend a copy in this directory, which is made.")
 @click.option("--in-place", is_flag=True, help="Mend LOGDIR itself; the files as they were go beside it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def command(logdir: Path, repair: bool, output: Path | None, in_place: bool, as_json: bool) -> None:

@@ -9,10 +9,13 @@ from pathlib import Path
 import click
 
 from hparams_lab.cli.leaderboard import Asked, Leaderboard
+from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Ranking
 from hparams_lab.curve import LAST, extremes
+from hparams_lab.errors import UsageError
 from hparams_lab.events.logdir import read
 from hparams_lab.export import FORMATS, check_target, export, format_of
+from hparams_lab.paths import local
 from hparams_lab.results import Results, TrialResult
 from hparams_lab.tables import Table, point_tables, runs_table, trials_table
 from hparams_lab.where import parse_where
@@ -21,7 +24,7 @@ STREAMS = [name.removeprefix(".") for name, known in FORMATS.items() if known.is
 
 
 @click.command(short_help="Write trials, runs or points to a file of another format.")
-@click.argument("logdir", type=click.Path(path_type=Path))
+@click.argument("logdir", type=PATH)
 @click.option(
     "-o", "output", required=True, metavar="FILE", help="The file; its end says the format. - for the screen."
 )
@@ -44,9 +47,10 @@ def command(logdir: Path, output: str, rows: str | None, named: str, where: str 
       hparams-lab export logs/digits -o points.parquet --scalars --where 'num_units = 32'
       hparams-lab export logs/digits -o - --format jsonl | head -1
     """
+    path = local(output, UsageError)
     if output != "-":
-        format_of(output).check()
-        check_target(Path(output), force)
+        format_of(path).check()
+        check_target(path, force)
     results = read(logdir, thin=None if rows == "scalars" else extremes)
     tables = tables_of(results, rows, matching(results, where, logdir) if where else None)
     if output == "-":
@@ -54,7 +58,7 @@ def command(logdir: Path, output: str, rows: str | None, named: str, where: str 
         FORMATS[f".{named}"].write(tables, stdout)
         stdout.flush()
         return
-    count = export(tables, output, force=force)
+    count = export(tables, path, force=force)
     click.echo(f"{output}: {count:,} {_noun(rows, count)}")
 
 

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.table import GAP, Column, fitted
 from hparams_lab.curve import By
 from hparams_lab.events.logdir import read
@@ -19,7 +20,7 @@ WIDEST_BAR, NARROWEST_BAR = 40, 10
 
 
 @click.command(short_help="Tell which hyperparameters matter.")
-@click.argument("logdir", type=click.Path(path_type=Path))
+@click.argument("logdir", type=PATH)
 @click.option("--metric", help="The metric to explain.  [default: the objective]")
 @click.option("--max", "goal", flag_value="max", help="More of the metric is better; counts with --by best.")
 @click.option("--min", "goal", flag_value="min", help="Less of the metric is better; counts with --by best.")

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
+from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.table import echo
 from hparams_lab.merge import Merged, merge
 from hparams_lab.words import dump, visible
 
 
 @click.command(short_help="Put several log directories into one.")
-@click.argument("logdirs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="LOGDIR...")
-@click.option("-o", "output", required=True, type=click.Path(path_type=Path), help="The new directory.")
+@click.argument("logdirs", nargs=-1, required=True, type=PATH, metavar="LOGDIR...")
+@click.option("-o", "output", required=True, type=PATH, help="The new directory.")
 @click.option("--link", is_flag=True, help="Give unchanged files a second name, which takes no room; do not copy them.")
 @click.option("--as-text", is_flag=True, help="Make columns text that have numbers here and texts there.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import click
 
+from hparams_lab.cli.paths import PATH
 from hparams_lab.domain import Describe, load_domain, name_of_domain
 from hparams_lab.errors import UsageError
 from hparams_lab.overrides import split_setting
@@ -18,15 +19,6 @@ from hparams_lab.strategies import NAMES as STRATEGIES
 PlanBy: TypeAlias = Callable[[Describe], Plan]
 
 
-class _Named(click.Path):
-    """A path, and not the working directory where a shell's variable is unset."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "" and param is not None:
-            raise UsageError(f"{param.opts[0]} is empty; name a path, or leave it out")
-        return super().convert(value, param, ctx)
-
-
 def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """DOMAIN and the options that make a plan.
 
@@ -34,7 +26,7 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @click.argument("domain")
-    @click.option("--logdir", type=_Named(path_type=Path), help="The sweep's directory.  [default: logs/DOMAIN]")
+    @click.option("--logdir", type=PATH, help="The sweep's directory.  [default: logs/DOMAIN]")
     @click.option("--strategy", type=click.Choice(STRATEGIES), default="grid", show_default=True, help="How to search.")
     @click.option(
         "--points", type=int, default=2, show_default=True, help="Values per interval in a grid; 2: its ends."
@@ -50,7 +42,7 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="NAME=VALUES",
         help="Another domain for an hparam: units=8,16 or lr=1e-4..1e-1:log. May be given again.",
     )
-    @click.option("--data", type=_Named(), help="A file for the domain's load_data, such as mnist.npz.")
+    @click.option("--data", type=PATH, help="A file for the domain's load_data, such as mnist.npz.")
     @functools.wraps(command)
     def wrapped(
         domain: str,
@@ -60,18 +52,19 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
         trials: int | None,
         seed: int,
         settings: tuple[str, ...],
-        data: str | None,
+        data: Path | None,
         **more: Any,
     ) -> Any:
         save_model = more.pop("save_model", False)
         check_numbers(points, trials)
         for setting in settings:
             split_setting(setting)
-        if data is not None and not Path(data).exists():
+        if data is not None and not data.exists():
             raise UsageError(f"--data is {data}, which is not there; name a file that is")
 
         def plan_by(describe: Describe) -> Plan:
-            loaded = load_domain(domain, settings=settings, data=data, save_model=save_model, describe=describe)
+            file = None if data is None else str(data)
+            loaded = load_domain(domain, settings=settings, data=file, save_model=save_model, describe=describe)
             return Plan(loaded, strategy, points, trials, seed)
 
         return command(plan_by=plan_by, logdir=logdir or Path("logs") / name_of_domain(domain), **more)

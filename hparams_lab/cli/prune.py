@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Rule, ranking_options
 from hparams_lab.cli.table import Cell, Column, echo, fitted, outcome_cell, terminal_width
 from hparams_lab.events.logdir import read
@@ -19,14 +20,14 @@ SHOWN = 50
 
 
 @click.command(short_help="Delete or archive failed runs, or all but the best.")
-@click.argument("logdir", type=click.Path(path_type=Path))
+@click.argument("logdir", type=PATH)
 @click.option(
     "--failed", is_flag=True, help="The runs that failed, crashed, timed out, ran out of memory or were interrupted."
 )
 @click.option("--diverged", is_flag=True, help="The runs whose objective is NaN or infinite.")
 @click.option("--keep-best", type=click.IntRange(min=1), metavar="N", help="All runs but those of the best N trials.")
 @ranking_options
-@click.option("--archive", type=click.Path(path_type=Path), metavar="DIR", help="Move them to DIR; do not delete.")
+@click.option("--archive", type=PATH, metavar="DIR", help="Move them to DIR; do not delete.")
 @click.option("--yes", is_flag=True, help="Do it. Without this, nothing is changed.")
 @click.option("--json", "as_json", is_flag=True, help="Print what goes as JSON.")
 def command(

@@ -217,8 +217,9 @@ def find_run(trial: TrialResult, text: str, logdir: Path) -> RunResult | None:
 def _below(logdir: Path, text: str) -> str:
     """The name of a run that is given by its path, as a shell completes it; other names as they are."""
     plain = text.rstrip("/" + os.sep) or text
-    if os.path.isdir(plain):
-        relative = os.path.relpath(os.path.realpath(plain), os.path.realpath(logdir))
+    path = os.path.expanduser(plain)
+    if os.path.isdir(path):
+        relative = os.path.relpath(os.path.realpath(path), os.path.realpath(logdir))
         if not relative.startswith(os.pardir) and relative != os.curdir:
             return Path(relative).as_posix()
     return plain

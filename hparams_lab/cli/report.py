@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from hparams_lab.cli.paths import PATH
 from hparams_lab.errors import MissingExtraError
 
 
 @click.command(short_help="Write a report as one HTML file.")
-@click.argument("logdir", type=click.Path(path_type=Path))
+@click.argument("logdir", type=PATH)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The file."
+    "-o", "--output", type=PATH, default=Path("report.html"), show_default=True, help="The file."
 )
 @click.option("--metric", help="The metric to rank by.  [default: the objective]")
 @click.option("--max", "goal", flag_value="max", help="More of the metric is better.")
@@ -22,7 +23,7 @@ from hparams_lab.errors import MissingExtraError
     "--by", default="last", show_default=True, help="Which number of a run counts: last, best, mean-of-last-N."
 )
 @click.option(
-    "--png", type=click.Path(path_type=Path), metavar="DIR", help="Write each plot as a picture into DIR too."
+    "--png", type=PATH, metavar="DIR", help="Write each plot as a picture into DIR too."
 )
 @click.option("--predictions", is_flag=True, help="Show the best model's predictions; runs the domain's code.")
 @click.option("--force", is_flag=True, help="Replace what exists.")

@@ -14,6 +14,7 @@ import numpy as np
 from hparams_lab.cli.again import Again, again, provenance_of
 from hparams_lab.cli.leaderboard import damage
 from hparams_lab.cli.log_tail import log_tail
+from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Ranking, Rule, find_run, find_trial, ranking_options
 from hparams_lab.cli.standing import going
 from hparams_lab.cli.table import GAP, Cell, Column, cut, echo, fitted, outcome_cell, ramp, terminal_width, width_of
@@ -34,7 +35,7 @@ WIDEST_CURVE, NARROWEST_CURVE = 40, 8
 
 
 @click.command(short_help="Show everything of one trial.")
-@click.argument("logdir", type=click.Path(path_type=Path))
+@click.argument("logdir", type=PATH)
 @click.argument("name", metavar="RUN")
 @ranking_options
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")

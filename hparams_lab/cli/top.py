@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hparams_lab.cli.leaderboard import Asked, Leaderboard
+from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Rule, ranking_options
 from hparams_lab.cli.table import echo, terminal_width
 from hparams_lab.errors import LogDirError, UsageError
@@ -26,7 +27,7 @@ SHOWN = 20
 
 
 @click.command(short_help="Show the leaderboard of a log directory.")
-@click.argument("logdir", type=click.Path(path_type=Path))
+@click.argument("logdir", type=PATH)
 @click.option("--n", "count", type=int, help=f"How many trials to show.  [default: {SHOWN}; all with --json]")
 @ranking_options
 @click.option("--where", metavar="CONDITION", help="Only these trials, such as 'lr < 0.01 and optimizer = adam'.")

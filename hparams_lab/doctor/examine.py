@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from hparams_lab.doctor import checks, columns
 from hparams_lab.doctor.ailment import Diagnosis, Severity
 from hparams_lab.doctor.tree import Tree
+from hparams_lab.paths import local
 
 
 def examine(logdir: str | os.PathLike[str]) -> Diagnosis:
     """Look through a log directory. Raises LogDirError when it is none, or holds no event file."""
-    return diagnosis_of(Tree(Path(logdir)))
+    return diagnosis_of(Tree(local(logdir)))
 
 
 def diagnosis_of(tree: Tree) -> Diagnosis:

@@ -17,7 +17,7 @@ from hparams_lab.doctor.tree import Tree
 from hparams_lab.errors import LogDirError
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import lock_if_free
-from hparams_lab.paths import writing
+from hparams_lab.paths import local, writing
 from hparams_lab.scratch import MAKING, opened_directory, scratch
 
 QUIET_SECONDS = 60.0
@@ -40,7 +40,7 @@ class Repaired:
 
 def repair_into(tree: Tree, output: Path, now: float | None = None) -> Repaired:
     """Mend a copy, which appears whole or not at all. Raises LogDirError when `output` is there, or in the original."""
-    output = Path(os.path.abspath(output))
+    output = Path(os.path.abspath(local(output)))
     if output.resolve().is_relative_to(tree.root.resolve()):
         raise LogDirError(f"the copy {output} would be inside of {tree.root}; choose a directory beside it")
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):

@@ -25,7 +25,7 @@ from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import ExperimentMessage, declare, union
 from hparams_lab.events.event_file import is_event_file
 from hparams_lab.events.layouts import Layouts
-from hparams_lab.paths import LogDirPaths
+from hparams_lab.paths import LogDirPaths, local
 from hparams_lab.scratch import scratch
 
 LOOK_SECONDS = 2.0
@@ -46,7 +46,7 @@ class View:
 
     def __init__(self, roots: Sequence[Path], slow_loader: bool = False) -> None:
         self._slow = slow_loader
-        self._roots = _labelled(roots)
+        self._roots = _labelled([*map(local, roots)])
         self._trees = {label: Tree(Path(os.path.abspath(root))) for label, root in self._roots.items()}
         self.withheld: dict[str, str] = {}
         for tree in self._trees.values():

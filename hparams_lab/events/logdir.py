@@ -23,7 +23,7 @@ from hparams_lab.events.nearby import no_directory, no_runs
 from hparams_lab.events.reader import RunReader
 from hparams_lab.events.tree import Tree, above_of, is_experiment, owners_of, walk
 from hparams_lab.findings import Finding, Kind
-from hparams_lab.paths import LogDirPaths, natural
+from hparams_lab.paths import LogDirPaths, local, natural
 from hparams_lab.results import Results, RunResult
 
 
@@ -46,7 +46,7 @@ class LogDirReader:
     """
 
     def __init__(self, logdir: str | os.PathLike[str], thin: Thin | None = None) -> None:
-        self._root = os.path.normpath(logdir)
+        self._root = os.path.normpath(local(logdir))
         self._thin = thin
         self._layouts = Layouts()
         self._readers: dict[str, RunReader] = {}

@@ -25,6 +25,7 @@ from typing import IO, Any
 
 from hparams_lab.errors import MissingExtraError, UsageError
 from hparams_lab.export.sheet import write_xlsx
+from hparams_lab.paths import local
 from hparams_lab.tables import Table
 from hparams_lab.tables.frames import arrow_table
 
@@ -60,7 +61,7 @@ def export(tables: Tables, path: str | Path, *, force: bool = False) -> int:
     Raises UsageError for an unknown format, a file that is there already (without `force`) or cannot be written, and
     more rows than an Excel sheet has; MissingExtraError without the package that the format needs.
     """
-    path = Path(path)
+    path = local(path, UsageError)
     chosen = format_of(path)
     chosen.check()
     with appearing(path, force) as file:

@@ -20,7 +20,7 @@ from hparams_lab.merge.columns import merged_json, merged_message, mixed_columns
 from hparams_lab.merge.groups import new_groups
 from hparams_lab.merge.source import Member, Source, described
 from hparams_lab.merge.transfer import Change, transfer
-from hparams_lab.paths import LogDirPaths, writing
+from hparams_lab.paths import LogDirPaths, local, writing
 from hparams_lab.results import Outcome, Results
 from hparams_lab.scratch import MAKING, scratch
 
@@ -51,10 +51,10 @@ def merge(
 
     Raises LogDirError for directories that cannot be merged: one in another, a run going on, columns that do not fit.
     """
-    roots = _checked(logdirs, Path(output))
+    target = local(output)
+    roots = _checked(logdirs, target)
     sources = _named([_read(root, label) for root, label in zip(roots, _labels(roots), strict=True)])
     texts = mixed_columns(sources, as_text)
-    target = Path(output)
     with writing(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         with scratch(target.parent, MAKING) as hidden:
@@ -85,7 +85,7 @@ def _checked(logdirs: Sequence[str | os.PathLike[str]], output: Path) -> list[Pa
         raise LogDirError(f"{len(logdirs)} directory is given; merging takes two or more")
     if os.path.lexists(output):
         raise LogDirError(f"{output} is there already; name a directory that is not, or move it aside")
-    roots = [Path(os.path.normpath(logdir)) for logdir in logdirs]
+    roots = [Path(os.path.normpath(local(logdir))) for logdir in logdirs]
     real = [Path(os.path.realpath(root)) for root in roots]
     for number, one in enumerate(real):
         for other, name in zip(real[:number], roots, strict=False):

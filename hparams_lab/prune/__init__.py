@@ -16,7 +16,7 @@ from hparams_lab.events.event_file import is_event_file
 from hparams_lab.events.owned import Owned, owned
 from hparams_lab.events.tree import above_of
 from hparams_lab.locks import is_held
-from hparams_lab.paths import MODEL, OUTPUT_LOG
+from hparams_lab.paths import MODEL, OUTPUT_LOG, local
 from hparams_lab.results import Outcome, Results, RunResult, is_ranked
 from hparams_lab.scalar import Goal
 from hparams_lab.words import BROKEN
@@ -81,7 +81,7 @@ def plan_prune(logdir: str | os.PathLike[str], results: Results, criteria: Crite
 
     Raises UsageError without any criterion, for a metric that cannot rank, and when no trial is good enough to stay.
     """
-    root = Path(os.path.normpath(logdir))
+    root = Path(os.path.normpath(local(logdir)))
     results = replace(results, runs=tuple(run for run in results.runs if not _is_leftover(run.path)))
     every = owned(root, results.runs)
     below = _below(every)

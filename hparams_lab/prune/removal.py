@@ -19,7 +19,7 @@ from hparams_lab.events.declaration import current_declaration, declare, observe
 from hparams_lab.events.event_file import is_event_file
 from hparams_lab.events.logdir import load_sweep, save_sweep
 from hparams_lab.locks import lock_if_free
-from hparams_lab.paths import LogDirPaths, writing
+from hparams_lab.paths import LogDirPaths, local, writing
 from hparams_lab.prune import PRUNED, Plan, Removal
 from hparams_lab.results import RunResult
 
@@ -34,6 +34,7 @@ def prune(plan: Plan, archive: Path | None = None) -> list[Removal]:
     Raises LogDirError when the archive cannot be one, or files cannot be moved or deleted.
     """
     if archive is not None:
+        archive = local(archive)
         check_archive(plan, archive)
     with writing(plan.root):
         for left in plan.leftovers:

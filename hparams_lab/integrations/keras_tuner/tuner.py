@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hparams_lab.errors import UsageError
@@ -155,7 +156,7 @@ def _goes_on(tuner: Any, log: TunerLog, objective: Objective) -> bool:
 
 def _check_places(tuner: Any, paths: LogDirPaths, fresh: bool) -> None:
     """Refuse a log directory that the tuner would delete, or that `fresh` moves aside with the tuner in it."""
-    project = paths_of(os.path.join(str(tuner.directory), tuner.project_name)).root
+    project = Path(os.path.abspath(os.path.join(str(tuner.directory), tuner.project_name)))  # keras-tuner has no "~"
     if paths.root.is_relative_to(project):
         raise UsageError(
             f"the log directory {paths.root} is inside the tuner's project {project}, which overwrite=True deletes; "

@@ -16,7 +16,6 @@ import os
 import weakref
 from collections.abc import Callable
 from inspect import signature
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sklearn
@@ -29,6 +28,7 @@ from hparams_lab.integrations.sklearn import SCIKIT_LEARN
 from hparams_lab.integrations.sklearn.folds import fit_and_score
 from hparams_lab.integrations.sklearn.recording import Recording
 from hparams_lab.integrations.sklearn.scores import scores_of
+from hparams_lab.paths import paths_of
 
 Search = TypeVar("Search")
 
@@ -92,7 +92,7 @@ class HParamsCallback:
     """
 
     def __init__(self, logdir: str | os.PathLike[str], *, fresh: bool = False, objective: str | None = None) -> None:
-        self.logdir = Path(os.path.abspath(logdir))
+        self.logdir = paths_of(logdir).root
         self.fresh = fresh
         self.objective = objective
         self._search: Callable[[], Any] | None = None
