@@ -3,10 +3,10 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from counted import at_most
 
 import hparams_lab as lab
 from hparams_lab.cli.main import COMMANDS
@@ -166,10 +166,10 @@ def test_plan_of_a_million_million_trials_is_instant(lab_command, here):
     (here / "huge.py").write_text(
         f"{HEAD}EXPERIMENT = Experiment([{hparams}], [Metric('loss')])\ndef train(run): ...\n"
     )
-    started = time.perf_counter()
-    assert "1,000,000,000,000 trials" in lab_command("plan huge.py")[1]
-    assert strict(lab_command("plan huge.py --json --strategy random")[1])[0]["trials"] == 10**12
-    assert time.perf_counter() - started < 2
+    with at_most(calls=10**6):
+        assert "1,000,000,000,000 trials" in lab_command("plan huge.py")[1]
+    with at_most(calls=10**6):
+        assert strict(lab_command("plan huge.py --json --strategy random")[1])[0]["trials"] == 10**12
 
 
 def domain(hparam="HParam('x', Discrete([1]))", metrics="[Metric('accuracy')]", body="return {'accuracy': 1.0}"):

@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from counted import at_most
 
 import hparams_lab as lab
 from hparams_lab.errors import UsageError
@@ -249,15 +249,9 @@ def test_threads_that_the_user_has_set_stay(machine):
     assert "OMP_NUM_THREADS" not in shares(Resources(), machine(2, OMP_NUM_THREADS="5"))[0].environment
 
 
-def test_it_takes_no_time_where_there_is_no_tool():
-    best = min(_timed(lambda: shares(Resources(), NOWHERE)) for _ in range(20))
-    assert best < 0.005
-
-
-def _timed(call):
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
+def test_it_costs_next_to_nothing_where_there_is_no_tool():
+    with at_most(calls=500):
+        shares(Resources(), NOWHERE)
 
 
 FRAMEWORKS = """

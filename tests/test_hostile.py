@@ -266,6 +266,10 @@ def test_a_file_that_is_truncated_meanwhile_does_not_kill_the_reader(tmp_path: P
 # Memory and time, in a process of their own.
 
 
+HANGS = 20.0
+"""Seconds of the processor; all of them take some hundredths, and what a file can multiply takes minutes."""
+
+
 @pytest.mark.skipif(not can_watch(), reason="reads /proc, which only Linux has")
 def test_each_file_is_read_in_bounded_time_and_memory() -> None:
     with quick_folder() as folder:
@@ -275,13 +279,10 @@ def test_each_file_is_read_in_bounded_time_and_memory() -> None:
             if can(special.needs):
                 special.make(beside_good(Path(folder, name, "logs")))
         told = watched_reads(Path(folder).glob("*/logs"))
-        slow = too_slow(told)
-        for _ in range(2):  # a processor that is shared is slow for a moment
-            slow = too_slow(watched_reads(Path(folder, name, "logs") for name in slow))
     assert told.keys() == {*CRAFTED, *(name for name, special in SPECIAL.items() if can(special.needs))}
     assert {name: one["crash"] for name, one in told.items() if "crash" in one} == {}
     assert {name: one["grown"] >> 20 for name, one in told.items() if one["grown"] > ALLOWED} == {}
-    assert slow == {}
+    assert {name: one["seconds"] for name, one in told.items() if one["seconds"] > HANGS} == {}
     assert all("good" in one["runs"] for one in told.values())
 
 
@@ -290,11 +291,6 @@ def watched_reads(directories: Iterable[Path]) -> dict[str, dict[str, Any]]:
     command = [sys.executable, str(HERE / "watched.py"), *map(str, sorted(directories))]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
     return {Path(line["directory"]).parent.name: line for line in map(json.loads, done.stdout.splitlines())}
-
-
-def too_slow(told: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """The seconds of those that took more than one."""
-    return {name: one["seconds"] for name, one in told.items() if one["seconds"] > 1.0}
 
 
 # Good runs between hostile ones.

@@ -196,10 +196,8 @@ def test_a_killed_owner_is_free_at_once(tmp_path):
         with owner(tmp_path) as first:
             first.kill()
             first.wait()
-            began = time.monotonic()
-            with owned(tmp_path) as ownership:
+            with owned(tmp_path, patience=0) as ownership:
                 ownership.announce()
-                assert time.monotonic() - began < 1
                 assert current_owner(tmp_path).pid == os.getpid()
 
 

@@ -126,7 +126,7 @@ def test_samples_are_taken_at_the_seconds_of_the_run_until_it_is_over(tmp_path):
     time.sleep(1.1)
     run.log("loss", 0.5)
     run.finish()
-    sampler._thread.join(10)
+    sampler._thread.join(60)
     assert not sampler._thread.is_alive()
     columns = read_run(run.dir, "x").columns
     steps = columns["sys/cpu_percent"].steps

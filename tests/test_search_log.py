@@ -3,10 +3,10 @@
 import multiprocessing
 import pickle
 import re
-import time
 
 import numpy as np
 import pytest
+from counted import at_most
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard_client import Client, session, values
 
@@ -220,8 +220,7 @@ def test_what_cannot_be_added_is_refused(log, run_dir):
         add_scalars(run.dir, {"rank": 1})
 
 
-def test_adding_takes_milliseconds(run_dir):
-    began = time.perf_counter()
+def test_adding_again_and_again_takes_no_more_each_time(run_dir):
     for number in range(20):
-        add_scalars(run_dir, {"rank": number}, fsync=False)
-    assert time.perf_counter() - began < 20 * 0.05
+        with at_most(calls=5000):
+            add_scalars(run_dir, {"rank": number}, fsync=False)

@@ -3,10 +3,10 @@
 import itertools
 import math
 import random
-import time
 from pathlib import Path
 
 import pytest
+from counted import at_most
 
 from hparams_lab.errors import UsageError
 from hparams_lab.experiment import Experiment, Metric
@@ -100,9 +100,8 @@ class TestEveryStrategy:
     def test_the_first_ten_of_a_million_million_come_at_once(self, name):
         huge = space(*(HParam(f"h{i}", Discrete(range(100))) for i in range(6)))
         assert huge.size == 10**12
-        started = time.perf_counter()
-        assert len(trials_of(name, huge, n=10)) == 10
-        assert time.perf_counter() - started < 1
+        with at_most(calls=20_000):
+            assert len(trials_of(name, huge, n=10)) == 10
 
 
 def test_unknown_strategy():

@@ -4,13 +4,13 @@ import itertools
 import math
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from counted import at_most
 
 import hparams_lab as lab
 from hparams_lab.curve import Scalars
@@ -133,9 +133,9 @@ def test_a_million_points_take_no_loop():
     results = Results(None, tuple(runs))
     for convert in (results.to_pandas, results.to_arrow):
         convert(scalars=True)
-        began = time.process_time()
-        found = convert(scalars=True)
-        assert (len(found), time.process_time() - began < 2) == (1_000_000, True)
+        with at_most(calls=20_000):
+            found = convert(scalars=True)
+        assert len(found) == 1_000_000
     assert results.to_pandas(scalars=True)["value"].to_numpy()[-10_000:].tolist() == curves[0].values.tolist()
 
 

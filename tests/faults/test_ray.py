@@ -91,7 +91,7 @@ class Cluster:
                 os.kill(pid, signal.SIGKILL)
         self._process.communicate()
         self._said.close()
-        assert wait_until(lambda: not any(map(is_there, left)), 10)
+        assert wait_until(lambda: not any(map(is_there, left)), 60)
         self._files.cleanup()
 
 
@@ -152,7 +152,7 @@ def kill_with_all_below(top):
     for pid in [top, *below(top)]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    assert wait_until(lambda: not is_there(top), 10)
+    assert wait_until(lambda: not is_there(top), 60)
 
 
 def done_again(sweep):
@@ -182,7 +182,7 @@ def test_runs_of_workers_that_are_killed_are_done_again(swept, figure):
         name, pid = one_under_way(swept, but=killed)
         os.kill(worker_of(pid), signal.SIGKILL)
         killed.append(name)
-        assert wait_until(lambda pid=pid: not is_there(pid), 5)
+        assert wait_until(lambda pid=pid: not is_there(pid), 60)
     assert runner.end(180) == 0, runner.errors
     swept.settle(runner)
     faults, again = swept.faults(), done_again(swept)
