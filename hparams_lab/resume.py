@@ -2,6 +2,9 @@
 
 The event files are the journal. A run is done when its session end is in its file; a run that was left gets a terminal
 state, its torn tail cut, and is run again when its turn comes. Attempts never share an event file.
+
+Anyone may log beside a sweep. It ends and clears only what is its own: a run named as it names them, of a trial that
+it plans, with the log of its output, which an executor alone makes. Everything else keeps its name and its files.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +28,7 @@ from hparams_lab.events.reader import RunReader, event_files, read_run
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, attempts_in, missing_metric
 from hparams_lab.experiment import Experiment
-from hparams_lab.findings import Kind
+from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import is_held
 from hparams_lab.paths import OUTPUT_LOG, LogDirPaths, writing
 from hparams_lab.results import Outcome, RunResult
@@ -37,6 +40,8 @@ KEPT = "damaged-"
 """How the names begin of directories with what is damaged where it says what it is a run of."""
 
 _RUN = re.compile(r"run-\d{4,}")
+_LOG = re.compile(r"output(-\d+)?\.log")
+_KEPT_LOG = re.compile(r"output-(\d+)\.log")
 _HALF_WRITTEN = re.compile(r"\.sweep\.json\.[0-9a-f]{16}")
 
 
@@ -46,28 +51,44 @@ class Found:
 
     Attributes:
       done: those that need not be done again, by trial id.
-      names: the names of the runs of all trials that have one, by trial id.
-      taken: the names of all directories of runs.
+      names: the names of the sweep's own runs, by trial id.
+      taken: the names of all directories that are named as runs.
+      ready: those of the sweep's own that hold nothing but what is damaged.
       crashes: how often each run crashed that is to be tried again, by name.
       ended: those that a runner left without an end, and that were given one.
       damaged: those of which their own files do not tell the trial any more.
+      others: the runs that someone logged beside the sweep's.
     """
 
     done: dict[str, RunResult] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
+    ready: set[str] = field(default_factory=set)
     crashes: dict[str, int] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    others: list[RunResult] = field(default_factory=list)
 
-    def name_for(self, trial: Trial) -> str:
-        """The name of a trial's run: the one it has, else that of its place, else the next that is free."""
+    def name_for(self, trial: Trial, paths: LogDirPaths) -> str:
+        """The name of a trial's run: the one it has, else that of its place, else the next that is free.
+
+        Its directory is there then. Raises LogDirError when it cannot be made.
+        """
         if trial.id not in self.names:
             numbers = itertools.chain([trial.index], itertools.count(len(self.taken)))
-            name = next(name for name in map("run-{:04d}".format, numbers) if name not in self.taken)
-            self.names[trial.id] = name
-            self.taken.add(name)
+            names = (name for name in map("run-{:04d}".format, numbers) if name not in self.taken)
+            self.names[trial.id] = next(name for name in names if self._make(paths.run(name)))
         return self.names[trial.id]
+
+    def _make(self, directory: Path) -> bool:
+        """Make a run's directory, unless there is something of that name, which someone else made meanwhile."""
+        self.taken.add(directory.name)
+        if directory.name in self.ready:
+            return True
+        with writing(directory), contextlib.suppress(FileExistsError):
+            disk.make_directory(directory, sync=True)
+            return True
+        return False
 
 
 def scan(
@@ -85,9 +106,14 @@ def scan(
     found = Found()
     again = BROKEN if retry_failed else ()
     declared = Declared.of(experiment)
-    runs = list(_settled(_runs(paths), declared))
+    there = _runs(paths)
+    runs = list(_settled(filter(_may_count, there), declared))
+    found.others += [run for run in there if not _may_count(run) and not run.sweep]
     works = any(run.outcome is Outcome.COMPLETED for run in runs)
+    if paths.root.is_dir():
+        found.taken.update(filter(_RUN.fullmatch, os.listdir(paths.root)))
     for run in runs:
+        is_own = has_output_log(run.dir)
         is_done = run.ended is not None and run.is_over and run.outcome not in again
         is_done &= works or not missing_metric(run)  # else train() was to be mended
         if run.outcome is Outcome.CRASHED and (crashes := _crashes(run)) <= retries:
@@ -96,22 +122,30 @@ def scan(
         if run.ended is None:
             _end(run)
             found.ended.append(run.name)
-        elif is_done and was_killed:
+        elif is_done and was_killed and is_own:
             sync_run(run.dir)
         if is_done:
             found.done.setdefault(run.trial_id, run)
-        if run.trial_id not in found.names or found.done.get(run.trial_id) is run:
+        is_used = run.trial_id in found.names and found.done.get(run.trial_id) is not run
+        if is_own and not is_used:
             found.names[run.trial_id] = run.name
-        found.taken.add(run.name)
     if paths.root.is_dir():
-        _look_after_the_rest(paths, found)
+        _look_after_the_rest(paths, found, {run.name for run in runs})
     return found
 
 
 def _runs(paths: LogDirPaths) -> list[RunResult]:
-    if not paths.sweep_json.exists():
-        return []
-    return [run for run in read(paths.root).runs if _RUN.fullmatch(run.name) and run.hparams]
+    return [run for run in read(paths.root).runs if run.hparams] if paths.sweep_json.exists() else []
+
+
+def _may_count(run: RunResult) -> bool:
+    """Whether it is named as a sweep names its runs; one without an end is the sweep's own, too."""
+    return bool(_RUN.fullmatch(run.name)) and (run.ended is not None or has_output_log(run.dir))
+
+
+def has_output_log(directory: Path) -> bool:
+    """Whether an executor ran something there: it keeps the output, which no other writer of runs does."""
+    return any(map(_LOG.fullmatch, os.listdir(directory)))
 
 
 def _crashes(run: RunResult) -> int:
@@ -152,32 +186,54 @@ def _end(run: RunResult) -> None:
         end_left_run(run.dir, Outcome.INTERRUPTED, "its runner was stopped or killed", now=last)
 
 
-def _look_after_the_rest(paths: LogDirPaths, found: Found) -> None:
+def _look_after_the_rest(paths: LogDirPaths, found: Found, known: Container[str]) -> None:
     """Remove what a kill left of a write and of runs that had not said which trial they are; keep what is damaged."""
     with writing(paths.root):
         for entry in list(os.scandir(paths.root)):
             if _HALF_WRITTEN.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 disk.remove(entry.path)
-            elif _RUN.fullmatch(entry.name) and entry.name not in found.taken and entry.is_dir(follow_symlinks=False):
-                wait_until_let_go(Path(entry.path))
-                if _is_stillborn(Path(entry.path)):
-                    disk.remove_tree(entry.path)
-                else:
-                    if _put_by(Path(entry.path)):
-                        found.damaged.append(entry.name)
+            elif _RUN.fullmatch(entry.name) and entry.name not in known and entry.is_dir(follow_symlinks=False):
+                _look_after(Path(entry.path), found)
 
 
-def _is_stillborn(directory: Path) -> bool:
-    """Whether nothing was logged there. Raises LogDirError when it cannot be read."""
-    if any(path.name.startswith(KEPT) for path in directory.iterdir()):
-        return False
+def _look_after(directory: Path, found: Found) -> None:
+    """Remove a directory in which nothing was logged; put by what is damaged. What is not the sweep's stays."""
+    names = [name for name in os.listdir(directory) if not name.startswith(KEPT)]
+    logs = [name for name in names if _LOG.fullmatch(name)]
+    if names and not logs:
+        return
+    wait_until_let_go(directory)
+    findings, is_empty = _looked_at(directory)
+    files = event_files(directory)
+    if findings and _put_by(directory):
+        found.damaged.append(directory.name)
+    elif not is_empty or len(names) != len(logs) + len(files):
+        return
+    elif files or not any((directory / log).stat().st_size for log in logs):
+        for name in names:
+            disk.remove(directory / name)
+    else:
+        return
+    found.taken.discard(directory.name)
+    if os.listdir(directory):
+        found.ready.add(directory.name)
+    else:
+        disk.remove_tree(directory)
+
+
+def _looked_at(directory: Path) -> tuple[list[Finding], bool]:
+    """How the event files are damaged, torn ends apart, and whether nothing was logged in them.
+
+    Raises LogDirError when they cannot be read.
+    """
     reader = RunReader(str(directory), Layouts())
     reader.read_new([file.name for file in event_files(directory)])
     unreadable = [finding for finding in reader.findings if finding.kind is Kind.UNREADABLE]
     if unreadable:
         raise LogDirError(f"{unreadable[0].file} cannot be read: {unreadable[0].reason}; see to it, and start again")
     damaged = [finding for finding in reader.findings if finding.kind is not Kind.TORN]
-    return not damaged and reader.bare_run(directory.name) is None and reader.run(directory.name) is None
+    is_bare = reader.bare_run(directory.name) is None and reader.run(directory.name) is None
+    return damaged, is_bare and not damaged
 
 
 def _put_by(directory: Path) -> bool:
@@ -219,9 +275,6 @@ def clear(paths: LogDirPaths, name: str, declared: Declared) -> tuple[Attempt, .
         return ()
     reason = run.reason if run.ended is not None else "its runner was stopped or killed"
     return (*earlier, Attempt(run.outcome if run.ended is not None else Outcome.INTERRUPTED, reason, log))
-
-
-_KEPT_LOG = re.compile(r"output-(\d+)\.log")
 
 
 def _keep_log(directory: Path) -> str:

@@ -1,25 +1,42 @@
-"""Run directories: a new one that no other run has, or one that is gone on with."""
+"""Run directories: a new one that no other run has, or one that is gone on with.
+
+A sweep names its runs itself, `run-0000` and so on, and clears the directory of one that it does again. A run that
+someone starts beside it has a name that no sweep gives.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
 from hparams_lab.errors import LogDirError
+from hparams_lab.events.logdir import is_of_search
+from hparams_lab.locks import is_held
+from hparams_lab.owner import LOCK
 from hparams_lab.paths import EXPERIMENT, LogDirPaths, writing
 
 IfExists = Literal["error", "number"]
 
-_next: dict[Path, int] = {}
-"""By log directory, the number that was free last: the next `run-0000` is looked for from there."""
+RUN, MANUAL = "run-", "manual-"
+"""How names begin that are given: of runs, and of those that are started beside a sweep's."""
+
+_OF_A_SWEEP = re.compile(r"run-\d{4,}(-[a-z]+-\d+)?")
+
+_next: dict[tuple[Path, str], int] = {}
+"""By log directory and prefix, the number that was free last: the next `run-0000` is looked for from there."""
+
+_swept: dict[Path, tuple[tuple[int, int], bool]] = {}
+"""By log directory, its `sweep.json` as this process saw it last, and whether that is of a sweep."""
 
 
 def make_run_dir(paths: LogDirPaths, name: str | None, if_exists: IfExists = "error") -> str:
     """Make a directory for a run; its name.
 
     Args:
-      name: what to call it; the next free `run-0000` when left out.
+      name: what to call it; when left out the next free `run-0000`, or `manual-0000` in a sweep's directory.
       if_exists: what to do about a name that is taken: "error", or "number" for `name-2`, `name-3`, ...
 
     Raises LogDirError.
@@ -30,6 +47,35 @@ def make_run_dir(paths: LogDirPaths, name: str | None, if_exists: IfExists = "er
         except FileNotFoundError:
             paths.root.mkdir(parents=True, exist_ok=True)
             return _next_dir(paths) if name is None else _named_dir(paths, name, if_exists)
+
+
+def is_swept(paths: LogDirPaths) -> bool:
+    """Whether a sweep or a search gives the names in a log directory: it filled it, or works in it now."""
+    return _holds_sweep(paths) or is_held(paths.root / LOCK)
+
+
+def check_not_of_sweep(paths: LogDirPaths, name: str) -> None:
+    """Refuse a name that the sweep in the directory may give, or one inside a run of it. Raises LogDirError."""
+    if _OF_A_SWEEP.fullmatch(Path(os.path.normpath(name)).parts[0]) and is_swept(paths):
+        raise LogDirError(
+            f"the run's name {name!r} is one that the sweep in {paths.root} gives its own runs; "
+            f"give another name, or none for the next free '{MANUAL}0000'"
+        )
+
+
+def _holds_sweep(paths: LogDirPaths) -> bool:
+    """Whether `sweep.json` is of a sweep or a search. One that cannot be read counts as such."""
+    try:
+        found = os.stat(paths.sweep_json)
+    except OSError:
+        return False
+    stamp = (found.st_ino, found.st_mtime_ns)
+    if paths.root not in _swept or _swept[paths.root][0] != stamp:
+        of_search = True
+        with contextlib.suppress(LogDirError):
+            of_search = is_of_search(paths)
+        _swept[paths.root] = (stamp, of_search)
+    return _swept[paths.root][1]
 
 
 def checked_run_name(paths: LogDirPaths, name: str) -> str:
@@ -63,21 +109,22 @@ def _named_dir(paths: LogDirPaths, name: str, if_exists: IfExists) -> str:
 
 
 def _next_dir(paths: LogDirPaths) -> str:
-    number = _next.pop(paths.root, None)
+    prefix = MANUAL if is_swept(paths) else RUN
+    number = _next.pop((paths.root, prefix), None)
     if number is None:
-        number = _first_free(paths)
+        number = _first_free(paths, prefix)
     while True:
         try:
-            os.mkdir(f"{paths.root}/run-{number:04d}")
+            os.mkdir(f"{paths.root}/{prefix}{number:04d}")
         except FileExistsError:
             number += 1
         else:
-            _next[paths.root] = number + 1
-            return f"run-{number:04d}"
+            _next[paths.root, prefix] = number + 1
+            return f"{prefix}{number:04d}"
 
 
-def _first_free(paths: LogDirPaths) -> int:
+def _first_free(paths: LogDirPaths, prefix: str) -> int:
     """One more than the largest number of a `run-0000` or `run-0000-fold-1`."""
-    names = [entry.name for entry in os.scandir(paths.root) if entry.name.startswith("run-")]
-    numbers = [name[4:].partition("-")[0] for name in names]
+    names = [entry.name.removeprefix(prefix) for entry in os.scandir(paths.root) if entry.name.startswith(prefix)]
+    numbers = [name.partition("-")[0] for name in names]
     return max((int(number) for number in numbers if number.isdecimal()), default=-1) + 1

@@ -191,7 +191,7 @@ def sweep(
             with stop.getting_ready(executor.trains_here):
                 _start(loop, ownership)
         ownership.announce()
-        aside = prepare(paths, plan, handling.fresh, handling.extend)
+        aside = prepare(paths, plan, handling.fresh, handling.extend, found.others)
         if aside is not None:
             yield SweepNote(f"what {logdir} held is in {aside} now")
         yield SweepStarted(logdir, plan.size, _done_of(plan, found), plan.domain.experiment)

@@ -32,7 +32,7 @@ from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.logger import Run, Stored, stored_values
 from hparams_lab.paths import LogDirPaths, paths_of
 from hparams_lab.provenance import PROVENANCE_TAG, provenance_markdown
-from hparams_lab.run_dir import IfExists, checked_run_name, make_run_dir
+from hparams_lab.run_dir import IfExists, check_not_of_sweep, checked_run_name, make_run_dir
 from hparams_lab.scalar import SYSTEM_PREFIX
 from hparams_lab.system import SystemSampler, found_psutil
 from hparams_lab.trial import HParams
@@ -62,7 +62,8 @@ def start_run(
     Args:
       logdir: the log directory; made when it is not there.
       hparams: values by name or `HParam`. With an experiment they are checked against their domains.
-      name: the run's directory below `logdir`; the next free `run-0000` when left out.
+      name: the run's directory below `logdir`; when left out the next free `run-0000`, or `manual-0000` where a sweep
+        names the runs.
       experiment: what is tuned and measured. Without one, the directory's experiment is the union of what its runs
         had and logged.
       trial_id: runs of the same trial share it; the hash of the values when left out.
@@ -93,6 +94,8 @@ def start_run(
     if resume and name and paths.run(name).is_dir():
         run = _reopened(paths, name, values, experiment, options)
     else:
+        if name is not None:
+            check_not_of_sweep(paths, name)
         run = _new(paths, make_run_dir(paths, name, if_exists), values, experiment, options)
     if provenance:
         run.text_later(PROVENANCE_TAG, provenance_markdown)
@@ -114,7 +117,8 @@ class DeclaringRun(Run):
     def finish(self, *args: Any, **kwargs: Any) -> None:
         """As `Run.finish`; then the tags that nobody declared become columns."""
         super().finish(*args, **kwargs)
-        if self.is_over and not self._declared and self._experiment is None:
+        is_there = self.dir.is_dir()  # and not moved aside with its log directory, or deleted
+        if self.is_over and not self._declared and self._experiment is None and is_there:
             tags = self._events.last
             if not is_declared(self._paths, {}, tags):
                 declare(self._paths, observed_message({}, tags))

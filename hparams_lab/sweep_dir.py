@@ -5,20 +5,21 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hparams_lab import disk
 from hparams_lab.changes import differences, in_a_line
 from hparams_lab.errors import LogDirError, OwnedError, UsageError
-from hparams_lab.events.declaration import declare, experiment_message
-from hparams_lab.events.logdir import load_sweep, save_sweep
+from hparams_lab.events.declaration import declare, experiment_message, observed_message, union
+from hparams_lab.events.logdir import BY, load_sweep, save_sweep
 from hparams_lab.events.tree import run_folders
 from hparams_lab.owner import LOCK, LOCK_RUNS, NEW, current_owner, move_aside, owner_in_words
 from hparams_lab.paths import LogDirPaths, writing
 from hparams_lab.plan import Plan
 from hparams_lab.provenance import git_state, versions
+from hparams_lab.results import RunResult
 
 
 def check_directory(paths: LogDirPaths, plan: Plan, fresh: bool, extend: bool = False) -> None:
@@ -82,9 +83,6 @@ def check_in_advance(root: Path) -> None:
         raise OwnedError(owner_in_words(root, owner, time.time()))
 
 
-BY = "by"
-"""What `sweep.json` calls the search of another library that filled the directory."""
-
 OTHERWISE = "choose another --logdir, or --fresh moves it aside"
 
 
@@ -121,10 +119,13 @@ def source_note(paths: LogDirPaths, plan: Plan) -> str:
     )
 
 
-def prepare(paths: LogDirPaths, plan: Plan, fresh: bool, extend: bool = False) -> Path | None:
+def prepare(
+    paths: LogDirPaths, plan: Plan, fresh: bool, extend: bool = False, others: Sequence[RunResult] = ()
+) -> Path | None:
     """Make the directory this sweep's, which `check_directory` has let pass. Raises LogDirError.
 
-    Returns where what it held was moved to, if it was.
+    `others` are the runs that someone logged beside the sweep, whose columns the summary keeps. Returns where what the
+    directory held was moved to, if it was.
 
     A process killed between any two steps does no harm. Before the rename nothing was done; after it there is no
     directory, or an empty one. A new `sweep.json` without an Experiment summary gets one when the sweep goes on. An
@@ -138,7 +139,10 @@ def prepare(paths: LogDirPaths, plan: Plan, fresh: bool, extend: bool = False) -
         sweep = _new_sweep(plan) if stored is None else _as_asked(stored, plan, extend)
         if stored is None:
             save_sweep(paths, sweep)
-        declare(paths, experiment_message(plan.domain.experiment), combine=lambda old, new: new)
+        message = experiment_message(plan.domain.experiment)
+        for run in others:
+            message = union(message, observed_message(run.hparams, run.metrics))
+        declare(paths, message, combine=lambda old, new: new)
         if stored not in (None, sweep):
             save_sweep(paths, sweep)
     return aside

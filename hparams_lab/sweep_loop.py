@@ -18,7 +18,7 @@ from hparams_lab.events.reader import event_files, read_run
 from hparams_lab.executors import Executor, Job
 from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, Ended, attempts_markdown, missing_metric
 from hparams_lab.logger import Run
-from hparams_lab.paths import LogDirPaths, writing
+from hparams_lab.paths import OUTPUT_LOG, LogDirPaths, writing
 from hparams_lab.plan import Plan
 from hparams_lab.results import Outcome, RunResult, TrialResult
 from hparams_lab.resume import Found, clear, sync_run, wait_until_let_go
@@ -109,7 +109,7 @@ class SweepLoop:
         for trial in self.plan.suggestions(self.results):
             done = self.found.done.get(trial.id)
             if done is None:
-                yield RunSpec.of(trial, self.plan.seed, self.found.name_for(trial))
+                yield RunSpec.of(trial, self.plan.seed, self.found.name_for(trial, self.paths))
             else:
                 self._learn(done)
 
@@ -212,6 +212,7 @@ class SweepLoop:
         run = Run(directory, job.name, trial.hparams, trial=trial.id, experiment=self.plan.domain.experiment)
         if job.attempts:
             run.text(ATTEMPTS_TAG, attempts_markdown(job.attempts), step=0)
+        (directory / OUTPUT_LOG).touch()  # it is the sweep's own
         run.finish({}, outcome, reason)
 
     def _read(self, name: str) -> RunResult | None:

@@ -26,6 +26,9 @@ from hparams_lab.findings import Finding, Kind
 from hparams_lab.paths import LogDirPaths, local, natural
 from hparams_lab.results import Results, RunResult
 
+BY = "by"
+"""What `sweep.json` calls the search of another library that filled the directory."""
+
 
 def read(logdir: str | os.PathLike[str], *, thin: Thin | None = None) -> Results:
     """Everything that a log directory holds.
@@ -217,6 +220,14 @@ def load_sweep(paths: LogDirPaths) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise _unreadable(paths, f"it holds a {type(found).__name__}")
     return found
+
+
+def is_of_search(paths: LogDirPaths) -> bool:
+    """Whether a sweep of ours or another library's search fills the directory, and not runs that anyone starts.
+
+    Raises LogDirError when `sweep.json` is not JSON.
+    """
+    return not {"domain", BY}.isdisjoint(load_sweep(paths) or ())
 
 
 def _unreadable(paths: LogDirPaths, why: object) -> LogDirError:

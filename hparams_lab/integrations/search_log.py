@@ -21,7 +21,7 @@ from hparams_lab import disk
 from hparams_lab.errors import HParamsLabError, LogDirError, UsageError
 from hparams_lab.events.declaration import declare, experiment_message
 from hparams_lab.events.event_file import read_events
-from hparams_lab.events.logdir import load_sweep, save_sweep
+from hparams_lab.events.logdir import BY, load_sweep, save_sweep
 from hparams_lab.events.reader import end_of_logged, event_files, read_run
 from hparams_lab.events.record import frame, read_records
 from hparams_lab.events.writer import EventFileWriter
@@ -32,7 +32,7 @@ from hparams_lab.paths import LogDirPaths, paths_of, writing
 from hparams_lab.provenance import PROVENANCE_TAG, command, git_state, provenance_markdown, versions
 from hparams_lab.run_dir import make_run_dir
 from hparams_lab.scalar import SYSTEM_PREFIX
-from hparams_lab.sweep_dir import BY, check_in_advance, check_not_inside, check_unused, set_aside
+from hparams_lab.sweep_dir import check_in_advance, check_not_inside, check_unused, set_aside
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value
 

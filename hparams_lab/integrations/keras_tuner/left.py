@@ -10,7 +10,7 @@ from typing import Any
 from hparams_lab import disk
 from hparams_lab.ending import end_left_run
 from hparams_lab.events.logdir import load_sweep
-from hparams_lab.events.reader import read_run
+from hparams_lab.events.reader import event_files, read_run
 from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, attempts_in
 from hparams_lab.integrations.keras_tuner.hyperband import chain
 from hparams_lab.integrations.keras_tuner.objective import Objective
@@ -113,8 +113,9 @@ class LeftRuns:
                 reason = run.reason if run.ended is not None else STOPPED
                 outcome = run.outcome if run.ended is not None else Outcome.INTERRUPTED
                 attempts = (*attempts_in(run.texts.get(ATTEMPTS_TAG, "")), Attempt(outcome, reason))
-            with writing(self._paths.root):
-                disk.remove_tree(self._paths.run(name))
+            if event_files(self._paths.run(name)):  # else it only happens to be called so
+                with writing(self._paths.root):
+                    disk.remove_tree(self._paths.run(name))
         return attempts
 
     def _read(self, name: str) -> RunResult | None:

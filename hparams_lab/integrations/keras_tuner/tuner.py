@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hparams_lab.errors import UsageError
-from hparams_lab.events.logdir import load_sweep
+from hparams_lab.events.logdir import BY, load_sweep
 from hparams_lab.integrations.keras_tuner.callback import EpochCallback
 from hparams_lab.integrations.keras_tuner.domains import hparams_of
 from hparams_lab.integrations.keras_tuner.folds import told_apart
@@ -18,7 +18,6 @@ from hparams_lab.integrations.keras_tuner.objective import Objective, trains_as_
 from hparams_lab.integrations.keras_tuner.record import TunerLog
 from hparams_lab.integrations.search_log import SearchLog
 from hparams_lab.paths import LogDirPaths, paths_of
-from hparams_lab.sweep_dir import BY
 from hparams_lab.values import short
 
 BaseTuner = keras_tuner.engine.base_tuner.BaseTuner
