@@ -56,7 +56,7 @@ def is_swept(paths: LogDirPaths) -> bool:
 
 def check_not_of_sweep(paths: LogDirPaths, name: str) -> None:
     """Refuse a name that the sweep in the directory may give, or one inside a run of it. Raises LogDirError."""
-    if _OF_A_SWEEP.fullmatch(Path(os.path.normpath(name)).parts[0]) and is_swept(paths):
+    if _OF_A_SWEEP.fullmatch(checked_run_name(paths, name).partition("/")[0]) and is_swept(paths):
         raise LogDirError(
             f"the run's name {name!r} is one that the sweep in {paths.root} gives its own runs; "
             f"give another name, or none for the next free '{MANUAL}0000'"
