@@ -10,7 +10,6 @@ import atexit
 import math
 import sys
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -26,7 +25,8 @@ from hparams_lab.events import media, summaries, ticker
 from hparams_lab.events.event_file import summary_event
 from hparams_lab.events.event_log import INTEGERS, EventLog, WhenFull
 from hparams_lab.events.writer import EventFileWriter
-from hparams_lab.measured import Intake, Summary, is_quick, unranked
+from hparams_lab.measured import Intake, Summary, is_quick, unranked, warn_of_steps_back
+from hparams_lab.reopen import Reopened
 from hparams_lab.results import Outcome
 from hparams_lab.scalar import LARGEST_SCALAR, checked_step, checked_tag
 from hparams_lab.trial import HParams
@@ -63,7 +63,7 @@ class Run:
         experiment: Experiment | None = None,
         seed: int | None = None,
         stored: Stored | None = None,
-        reopened: tuple[EventFileWriter, int] | None = None,
+        reopened: Reopened | None = None,
         when_full: WhenFull = "block",
         fsync: bool = True,
         clock: Callable[[], float] = time.time,
@@ -78,13 +78,15 @@ class Run:
         self._experiment = experiment
         self._fsync = fsync
         self._status: tuple[Outcome, str] | None = None
-        writer, self._step = reopened or (EventFileWriter.create(directory, clock()), -1)
-        self._events = EventLog(writer, when_full, wall=clock)
+        opened = reopened or Reopened(EventFileWriter.create(directory, clock()))
+        self._step = opened.step
+        self._events = EventLog(opened.writer, when_full, wall=clock)
+        self._events.last.update(opened.last)
         self._over = False
         self._end = b""  # its records, once they are made
         self._signatures = self._events.signatures
-        self._events.on_steps_back(partial(_warn_of_steps_back, name))
-        self._began = perf_counter()
+        self._events.on_steps_back(partial(warn_of_steps_back, name))
+        self._began = perf_counter() - opened.seconds_before(self._events.wall_time())
         self._at_finish: list[Callable[[], Any]] = []
         if reopened is None:
             now = self._events.wall_time()
@@ -214,6 +216,11 @@ class Run:
         """The last value of every tag."""
         self._events.drain()
         return {tag: value for tag, (_, value) in self._events.last.items()}
+
+    @property
+    def last_step(self) -> int:
+        """The step that was logged last, -1 before the first. A resumed run begins with its largest one."""
+        return self._step
 
     @property
     def dropped(self) -> int:
@@ -369,16 +376,10 @@ def _made(make: Callable[[], str]) -> str:
         return f"could not be found out: {error!r}"
 
 
-def _warn_of_steps_back(run: str, tag: str) -> None:
-    warnings.warn(
-        f"run {run!r}: the steps of {tag!r} go back; all points are kept, but TensorBoard's default loader "
-        "drops earlier ones with a larger step",
-        stacklevel=2,
-    )
-
-
 for _method in (Run.log, Run.log_columns, Run.text, Run.image, Run.histogram):
     vars(_method)["autograph_info__"] = {}  # AutoGraph calls them as they are in a tf.function
+
+
 _unfinished: weakref.WeakSet[Run] = weakref.WeakSet()
 
 

@@ -171,3 +171,12 @@ def _walked(tag: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _kind(value: Any) -> str:
     shape = shape_of(value)
     return f"a {type(value).__name__}" + (f" of shape {shape}" if shape else "")
+
+
+def warn_of_steps_back(run: str, tag: str) -> None:
+    """What a run is told once, whether its steps go back in one process or when it is resumed."""
+    warnings.warn(
+        f"run {run!r}: the steps of {tag!r} go back; all points are kept, but TensorBoard's default loader "
+        "drops earlier ones with a larger step",
+        stacklevel=2,
+    )

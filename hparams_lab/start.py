@@ -27,13 +27,13 @@ from hparams_lab.events.declaration import (
 )
 from hparams_lab.events.event_log import WhenFull
 from hparams_lab.events.logdir import declared_in, save_sweep
-from hparams_lab.events.reader import end_of_logged, event_files, read_run
-from hparams_lab.events.writer import EventFileWriter
+from hparams_lab.events.reader import read_run
 from hparams_lab.logger import Run, Stored, stored_values
 from hparams_lab.paths import LogDirPaths, paths_of
 from hparams_lab.provenance import PROVENANCE_TAG, provenance_markdown
+from hparams_lab.reopen import reopened
 from hparams_lab.run_dir import IfExists, check_not_of_sweep, checked_run_name, make_run_dir
-from hparams_lab.scalar import SYSTEM_PREFIX
+from hparams_lab.scalar import checked_step
 from hparams_lab.system import SystemSampler, found_psutil
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value, canonical, checked, name_of, short, unwrap
@@ -51,6 +51,7 @@ def start_run(
     trial_id: str | None = None,
     if_exists: IfExists = "error",
     resume: bool = False,
+    from_step: int | None = None,
     hparams_as_text: bool = False,
     provenance: bool = True,
     system: bool = False,
@@ -69,6 +70,8 @@ def start_run(
       trial_id: runs of the same trial share it; the hash of the values when left out.
       if_exists: what to do about a `name` that is taken: "error", or "number" for `name-2`.
       resume: go on with the run `name` after its last whole record, if it is there.
+      from_step: with `resume`, the step of the checkpoint that the training goes on from, 0 to 2**31-1: what was logged
+        at larger steps is dropped from the run's file, and the next step is `from_step + 1`.
       hparams_as_text: log lists, dicts and other objects among the values as text.
       provenance: log the command, versions, git commit, host and devices, in the background.
       system: sample CPU, memory and GPU into `sys/...` (the `system` extra).
@@ -91,12 +94,14 @@ def start_run(
         if name is None:
             raise LogDirError("resume=True goes on with a run by its name; give name=...")
         name = checked_run_name(paths, name)
+    after = _checked_from_step(from_step, resume)
     if resume and name and paths.run(name).is_dir():
-        run = _reopened(paths, name, values, experiment, options)
+        run = _reopened(paths, name, values, experiment, options, after)
     else:
         if name is not None:
             check_not_of_sweep(paths, name)
         run = _new(paths, make_run_dir(paths, name, if_exists), values, experiment, options)
+        run._step = -1 if after is None else after
     if provenance:
         run.text_later(PROVENANCE_TAG, provenance_markdown)
     if system:
@@ -168,8 +173,25 @@ def _new(
         raise
 
 
+def _checked_from_step(from_step: Any, resume: bool) -> int | None:
+    """The step as an int. Raises UsageError for one that is none, or without `resume`."""
+    if from_step is None:
+        return None
+    if not resume:
+        raise UsageError(f"from_step={short(from_step)} goes on with a run; give resume=True and its name")
+    try:
+        return checked_step(from_step)
+    except UsageError as error:
+        raise UsageError(f"from_{error}") from None
+
+
 def _reopened(
-    paths: LogDirPaths, name: str, values: Mapping[str, Value], experiment: Experiment | None, options: dict[str, Any]
+    paths: LogDirPaths,
+    name: str,
+    values: Mapping[str, Value],
+    experiment: Experiment | None,
+    options: dict[str, Any],
+    after: int | None,
 ) -> Run:
     """The run of that name, to be gone on with: the same hparams, after its last whole record."""
     directory = paths.run(name)
@@ -178,17 +200,14 @@ def _reopened(
         raise LogDirError(f"{directory} holds no run to go on with; give another name, or resume=False")
     if not _same(before.hparams, values):
         raise LogDirError(f"run {name!r} has the hparams {dict(before.hparams)}, not {dict(values)}; start another run")
-    writer = EventFileWriter.append(event_files(directory)[-1])
+    opened = reopened(directory, before, after)
     try:
         _declare(paths, values, experiment)
-        writer.truncate(end_of_logged(writer.path.read_bytes()))
     except BaseException:
-        writer.abandon()
+        opened.writer.abandon()
         raise
-    own = (column for tag, column in before.columns.items() if not tag.startswith(SYSTEM_PREFIX))
-    step = max((int(column.steps.max()) for column in own), default=-1)
     options = {**options, "trial": options["trial"] or before.trial_id}
-    return DeclaringRun(paths, name, HParams(values), experiment, reopened=(writer, step), **options)
+    return DeclaringRun(paths, name, HParams(values), experiment, reopened=opened, **options)
 
 
 def _same(before: Mapping[str, Value], values: Mapping[str, Value]) -> bool:

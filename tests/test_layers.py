@@ -47,6 +47,7 @@ LAYERS = (
         "system",
         "ending",
         "afterwards",
+        "reopen",
         "logger",
         "run_dir",
         "start",

@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Iterator
 
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from hparams_lab.events.record import frame, read_records
@@ -50,6 +50,14 @@ def version_event(now: float) -> bytes:
 def summary_event(summary: Summary, step: int, now: float) -> bytes:
     """`summary` as a record. `step` may be 0 to 2**31-1 (see `scalar.checked_step`), `now` seconds since 1970."""
     return frame(Event(wall_time=now, step=step, summary=summary).SerializeToString())
+
+
+def restart_event(step: int, now: float) -> bytes:
+    """The record by which TensorFlow says that a training goes on, the next event being of `step`.
+
+    Source: https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/compat/proto/event.proto
+    """
+    return frame(Event(wall_time=now, step=step, session_log=SessionLog(status=SessionLog.START)).SerializeToString())
 
 
 def read_events(data: bytes, findings: list[Finding] | None = None, file: str = "") -> Iterator[Event]:

@@ -20,18 +20,15 @@ from collections.abc import Iterator, Mapping
 from hparams_lab import disk
 from hparams_lab.errors import HParamsLabError, LogDirError, UsageError
 from hparams_lab.events.declaration import declare, experiment_message
-from hparams_lab.events.event_file import read_events
 from hparams_lab.events.logdir import BY, load_sweep, save_sweep
-from hparams_lab.events.reader import end_of_logged, event_files, read_run
-from hparams_lab.events.record import frame, read_records
-from hparams_lab.events.writer import EventFileWriter
+from hparams_lab.events.reader import read_run
 from hparams_lab.experiment import Experiment
 from hparams_lab.logger import Run, stored_values
 from hparams_lab.owner import owned
 from hparams_lab.paths import LogDirPaths, paths_of, writing
 from hparams_lab.provenance import PROVENANCE_TAG, command, git_state, provenance_markdown, versions
+from hparams_lab.reopen import reopened
 from hparams_lab.run_dir import make_run_dir
-from hparams_lab.scalar import SYSTEM_PREFIX
 from hparams_lab.sweep_dir import check_in_advance, check_not_inside, check_unused, set_aside
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value
@@ -163,24 +160,13 @@ class SearchLog:
         before = read_run(directory, name)
         if before is None:
             raise LogDirError(f"{directory} holds no run to go on with; delete it, or choose another log directory")
-        with writing(directory):
-            writer = EventFileWriter.append(event_files(directory)[-1])
-            try:
-                data = writer.path.read_bytes()
-                writer.truncate(min(end_of_logged(data), len(data) if after is None else end_of_steps(data, after)))
-            except BaseException:
-                writer.abandon()
-                raise
-        kept = (column.steps for tag, column in before.columns.items() if not tag.startswith(SYSTEM_PREFIX))
-        step = max((int(steps.max()) for steps in kept), default=-1)
-        step = step if after is None else min(step, after)
         return Run(
             directory,
             name,
             HParams(hparams),
             trial=before.trial_id,
             experiment=self.experiment,
-            reopened=(writer, step),
+            reopened=reopened(directory, before, after),
         )
 
     def close(self) -> None:
@@ -206,14 +192,6 @@ def not_lost(what: str, stacklevel: int = 4) -> Iterator[None]:
     except Exception as error:  # of the log, of the disk, or of ours
         said = str(error) if isinstance(error, HParamsLabError) else repr(error)
         warnings.warn(f"{what} is not in the log: {said}", stacklevel=stacklevel)
-
-
-def end_of_steps(data: bytes, last: int) -> int:
-    """Where in a run's file the first record begins that stands behind the step `last`."""
-    for offset, payload in read_records(data):
-        if any(event.step > last for event in read_events(frame(payload))):
-            return offset
-    return len(data)
 
 
 def _check(paths: LogDirPaths, by: str, goes_on: bool) -> None:

@@ -37,6 +37,7 @@ from hparams_lab.integrations.sklearn.scores import Scores
 from hparams_lab.locks import is_held
 from hparams_lab.logger import Run
 from hparams_lab.paths import writing
+from hparams_lab.reopen import Reopened
 from hparams_lab.results import Outcome
 from hparams_lab.trial import HParams
 from hparams_lab.values import trial_id
@@ -295,7 +296,7 @@ def _refit_run(log: SearchLog, task: Task) -> Iterator[Run]:
         disk.make_directories(directory)
     writer = EventFileWriter.create(directory, time.time())
     name = f"{directory.parent.name}/{REFIT}"
-    run = Run(directory, name, HParams(task.hparams), trial=task.trial, reopened=(writer, -1), fsync=False)
+    run = Run(directory, name, HParams(task.hparams), trial=task.trial, reopened=Reopened(writer), fsync=False)
     try:
         with logging_into(run):
             yield run

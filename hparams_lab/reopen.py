@@ -1,0 +1,127 @@
+"""`reopened`: what is needed to go on with a run that was left or has ended, at its end or at a checkpoint's step."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tensorboard.compat.proto.event_pb2 import Event
+
+from hparams_lab import disk
+from hparams_lab.curve import Scalars
+from hparams_lab.events.event_file import file_name, restart_event
+from hparams_lab.events.layouts import Layouts
+from hparams_lab.events.reader import end_of_logged, event_files
+from hparams_lab.events.record import OVERHEAD, read_records
+from hparams_lab.events.summaries import HPARAMS_PLUGIN
+from hparams_lab.events.writer import EventFileWriter
+from hparams_lab.paths import writing
+from hparams_lab.results import RunResult
+from hparams_lab.scalar import SYSTEM_PREFIX
+
+_NOTHING: Mapping[str, tuple[int, float]] = {}
+
+_UNFINISHED = ".going-on-"
+"""What the name of a file begins with while it is written; a kill may leave it so, and nobody reads it."""
+
+
+class Reopened(NamedTuple):
+    """A run that is gone on with."""
+
+    writer: EventFileWriter
+    step: int = -1  # the last one that was logged; -1 without any
+    last: Mapping[str, tuple[int, float]] = _NOTHING  # of each tag, the step and value of its last point
+    started: float | None = None  # seconds since 1970; None for a run that begins now
+
+    def seconds_before(self, now: float) -> float:
+        """How long ago the run began, and no less than its last sample of the system says."""
+        sampled = [step + 1 for tag, (step, _) in self.last.items() if not _has_steps(tag)]
+        return max(0.0, now - (self.started or now), *sampled)
+
+
+def reopened(directory: Path, before: RunResult, after: int | None = None) -> Reopened:
+    """Open a run's last event file behind what was logged. An end that it has is taken back.
+
+    Args:
+      before: the run as its directory tells it.
+      after: the step of a checkpoint. What was logged at larger steps is dropped; the samples of the system, which are
+        logged by seconds, stay.
+
+    Raises LogDirError while another process writes it or when it cannot be written, EventFileError when it is broken in
+    the middle.
+    """
+    with writing(directory):
+        writer = EventFileWriter.append(event_files(directory)[-1])
+        try:
+            data = writer.path.read_bytes()
+            writer.truncate(end_of_logged(data))
+            if after is not None:
+                writer = _gone_back(writer, data, after)
+        except BaseException:
+            writer.abandon()
+            raise
+    columns = {tag: _until(points, tag, after) for tag, points in before.columns.items()}
+    last = {tag: _last(points) for tag, points in columns.items() if len(points.steps)}
+    step = max((int(columns[tag].steps.max()) for tag in last if _has_steps(tag)), default=-1)
+    return Reopened(writer, step if after is None else after, last, before.started)
+
+
+def _gone_back(writer: EventFileWriter, data: bytes, after: int) -> EventFileWriter:
+    """The writer of a file with what was logged until a step, and with the mark that steps go on from there.
+
+    TensorBoard keeps a file open while the run goes on, so that it would not see one written anew under its old name.
+    """
+    kept = b"".join(_logged_until(data[: end_of_logged(data)], after))
+    if data.startswith(kept):
+        writer.truncate(len(kept))
+    else:
+        writer = _written_anew(writer, kept)
+    writer.write(restart_event(after + 1, time.time()))
+    return writer
+
+
+def _logged_until(data: bytes, last: int) -> Iterator[bytes]:
+    """The records of a file but for those of larger steps."""
+    layouts = Layouts()
+    for offset, payload in read_records(data):
+        found = layouts.read(payload)
+        if found is not None:
+            stays = found[1][0] <= last or not any(map(_has_steps, found[0].tags))
+        else:
+            event = Event.FromString(payload)
+            plugins = [value.metadata.plugin_data.plugin_name for value in event.summary.value]
+            stays = event.step <= last or HPARAMS_PLUGIN in plugins
+        if stays:
+            yield data[offset : offset + len(payload) + OVERHEAD]
+
+
+def _written_anew(writer: EventFileWriter, data: bytes) -> EventFileWriter:
+    """A writer at the end of a new file that holds `data` and stands, whole, in the place of the old one."""
+    old = writer.path
+    path = old.with_name(file_name())
+    hidden = old.with_name(f"{_UNFINISHED}{os.getpid()}")
+    try:
+        disk.save(hidden, data)
+        disk.rename(hidden, path)
+    finally:
+        disk.remove(hidden)
+    fresh = EventFileWriter.append(path)
+    writer.abandon()
+    disk.remove(old)
+    return fresh
+
+
+def _until(points: Scalars, tag: str, last: int | None) -> Scalars:
+    return points if last is None or not _has_steps(tag) else points.taken((points.steps <= last).nonzero()[0])
+
+
+def _has_steps(tag: str) -> bool:
+    """Whether it is logged by steps: the system's samples are by seconds."""
+    return not tag.startswith(SYSTEM_PREFIX)
+
+
+def _last(points: Scalars) -> tuple[int, float]:
+    return int(points.steps[-1]), float(points.values[-1])

@@ -1,0 +1,175 @@
+"""Steps that begin again: a run that is resumed, and what TensorBoard's two loaders show of it."""
+
+import json
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+import warnings
+
+import numpy as np
+import pytest
+from tensorboard_client import eventually
+
+from hparams_lab.board import Board
+from hparams_lab.errors import LogDirError, UsageError
+from hparams_lab.events.logdir import LogDirReader, read
+from hparams_lab.events.reader import event_files
+from hparams_lab.results import Outcome
+from hparams_lab.start import start_run
+
+
+def start(directory, name="r", **more):
+    return start_run(directory, hparams={"x": 1}, name=name, provenance=False, **more)
+
+
+def logged(directory, *stretches, name="r", **more):
+    """A run, gone on with for each stretch: steps by tag."""
+    for stretch in stretches:
+        with start(directory, name, resume=True, **more) as run:
+            for step in sorted({step for steps in stretch.values() for step in steps}):
+                run.log({tag: step / 8 for tag, steps in stretch.items() if step in steps}, step=step)
+    return read(directory).runs[0]
+
+
+def steps(run):
+    return {tag: points.steps.tolist() for tag, points in run.columns.items()}
+
+
+SLOW_LOADER = """
+import json, sys, types
+sys.modules["tensorboard.compat.notf"] = types.ModuleType("notf")  # TensorFlow is not imported for reading
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+for path in sys.argv[1:]:
+    found = EventAccumulator(path, size_guidance={"tensors": 0}).Reload()
+    tags = [tag for tag in found.Tags()["tensors"] if not tag.startswith("_hparams_")]
+    print(json.dumps({tag: [event.step for event in found.Tensors(tag)] for tag in tags}))
+"""
+
+
+def slowly(*runs):
+    """The steps of each tag of the runs as `--load_fast=false` has them."""
+    command = [sys.executable, "-c", SLOW_LOADER, *(str(run.dir) for run in runs)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [json.loads(line) for line in said.splitlines()]
+
+
+def fast(url, run, tag):
+    """The steps of a tag as the server has them."""
+    query = urllib.parse.urlencode({"run": run, "tag": tag})
+    with urllib.request.urlopen(f"{url.partition('#')[0]}data/plugin/scalars/scalars?{query}", timeout=30) as answer:
+        return [step for _, step, _ in json.load(answer)]
+
+
+def told(caught):
+    return [str(one.message).partition(" go back;")[0] for one in caught]
+
+
+@pytest.mark.parametrize(
+    ("stretches", "warned"),
+    [
+        ([{"loss": [1, 2, 3, 4, 5]}, {"loss": [1, 2, 3]}], ["run 'r': the steps of 'loss'"]),
+        ([{"loss": [5], "rate": [5]}, {"loss": [6], "rate": [4]}], ["run 'r': the steps of 'rate'"]),
+        ([{"loss": [5]}, {"loss": [6]}, {"loss": [2]}], ["run 'r': the steps of 'loss'"]),  # resumed twice
+        ([{"loss": [5], "rate": [1]}, {"rate": [2]}], []),  # a tag of its own pace
+        ([{"loss": [5]}, {"loss": [5, 6]}], []),  # the last one again, which replaces it
+        ([{"loss": [5]}, {"val/loss": [1]}], []),  # a tag that begins
+        ([{"loss": [5]}, {}], []),
+    ],
+)
+@pytest.mark.filterwarnings("always")
+def test_steps_that_go_back_when_a_run_is_resumed_are_told_of_as_in_one_process(tmp_path, stretches, warned):
+    with warnings.catch_warnings(record=True) as caught:
+        logged(tmp_path, *stretches)
+    assert told(caught) == warned
+
+
+def test_a_resumed_run_knows_its_last_step_and_values(tmp_path):
+    with start(tmp_path) as run:
+        assert run.last_step == -1
+        run.log({"loss": 0.5, "acc": 0.25}, step=7)
+    with start(tmp_path, resume=True) as run:
+        assert (run.last_step, run.metrics) == (7, {"loss": 0.5, "acc": 0.25})
+        run.log({"loss": 0.125})
+        assert (run.last_step, run.metrics) == (8, {"loss": 0.125, "acc": 0.25})
+    with start(tmp_path, resume=True) as run:
+        pass  # nothing was left to do
+    assert steps(read(tmp_path).runs[0]) == {"loss": [7, 8], "acc": [7]}
+
+
+def test_samples_by_the_clock_go_on_counting(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in range(3):
+            with start(tmp_path, resume=True) as run:
+                run._began -= 100 * (number == 0)  # as if it had run for so long
+                run.log_aside({"sys/cpu_percent": 1.0})
+                assert run.last_step == -1
+    found = steps(read(tmp_path).runs[0])["sys/cpu_percent"]
+    assert found[0] >= 100
+    assert found == sorted(set(found))
+
+
+TAGS = {"loss": range(10), "val/loss": range(0, 10, 3), "late": [7, 8], "sys/cpu_percent": [40]}
+
+
+def test_from_step_drops_what_was_logged_beyond_it(tmp_path):
+    runs = []
+    for from_step in (0, 5, 8, 9, 20, np.int64(6)):
+        logdir = tmp_path / str(from_step)
+        logged(logdir, TAGS)
+        with start(logdir, resume=True, from_step=from_step) as run:
+            assert run.last_step == from_step
+            run.log({"loss": 0.5})
+            run.text("note", "words")
+        wanted = {tag: [step for step in TAGS[tag] if step <= from_step] for tag in TAGS}
+        wanted |= {"loss": [*wanted["loss"], from_step + 1], "sys/cpu_percent": [40]}
+        runs += [found := read(logdir).runs[0]]
+        assert steps(found) == {tag: steps for tag, steps in wanted.items() if steps}
+        assert (found.outcome, found.texts) == (Outcome.COMPLETED, {"note": "words"})
+        assert [path.name for path in run.dir.iterdir()] == [file.name for file in event_files(run.dir)]
+        assert len(event_files(run.dir)) == 1
+    assert slowly(*runs) == [{**steps(run), "note": [steps(run)["loss"][-1]]} for run in runs]
+
+
+def test_from_step_again_and_again_in_a_server_that_is_open(tmp_path):
+    logged(tmp_path, TAGS, name="r")
+    reader = LogDirReader(tmp_path)
+    with Board(tmp_path, 0, ["--load_fast=true", "--reload_interval=1"]) as board:
+        url = board.url
+        eventually(lambda: fast(url, "r", "loss"), list(range(10)).__eq__)
+        for from_step in (5, 3):
+            reader.read()
+            with start(tmp_path, resume=True, from_step=from_step) as run:
+                run.log({"loss": 0.5})
+            wanted = [*range(from_step + 1), from_step + 1]
+            assert steps(reader.read().runs[0])["loss"] == wanted
+            eventually(lambda wanted=wanted: fast(url, "r", "loss"), wanted.__eq__)
+            assert fast(url, "r", "val/loss") == list(range(0, from_step + 1, 3))
+
+
+def test_from_step_of_a_new_run_and_of_one_whose_points_are_lost(tmp_path):
+    for name, resumed in (("new", False), ("r", True)):
+        if resumed:
+            logged(tmp_path, {"loss": [0, 1]})
+        with start(tmp_path, name, resume=True, from_step=5) as run:
+            run.log({"loss": 1.0})
+            assert run.last_step == 6
+
+
+def test_from_step_that_cannot_be_gone_on_from(tmp_path):
+    logged(tmp_path, TAGS)
+    before = {path: path.read_bytes() for path in event_files(tmp_path / "r")}
+    with pytest.raises(UsageError, match=r"^from_step=5 goes on with a run; give resume=True and its name$"):
+        start(tmp_path, "other", from_step=5)
+    for wrong in (-1, 2.5, "5", True, 2**31):
+        with pytest.raises(UsageError, match=r"^from_step is .*; wanted a whole number from 0 to 2\*\*31-1"):
+            start(tmp_path, resume=True, from_step=wrong)
+    with start(tmp_path, resume=True) as run, pytest.raises(LogDirError, match="is being written by another process"):
+        start(tmp_path, resume=True, from_step=5)
+    assert not (tmp_path / "other").exists()
+    assert {path: path.read_bytes()[: len(data) // 2] for path, data in before.items()} == {
+        path: data[: len(data) // 2] for path, data in before.items()
+    }
+    assert steps(read(tmp_path).runs[0])["loss"] == list(range(10))
+    assert run.is_over
