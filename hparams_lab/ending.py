@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import time
 import traceback
 from pathlib import Path
@@ -24,6 +25,14 @@ _STATUS = {
 }
 
 # Errors of frameworks, which are not imported for this: package and name of a class, or the words of a RuntimeError.
+_PRUNED = {
+    ("optuna", "TrialPruned"),
+    ("keras_tuner", "FailedTrialError"),
+    ("ray", "_AbortTrialExecution"),
+    ("ray", "_TuneStopTrialError"),
+    ("lightning", "_TunerExitException"),
+    ("pytorch_lightning", "_TunerExitException"),
+}
 _FOR_WANT_OF_MEMORY = {("tensorflow", "ResourceExhaustedError"), ("torch", "OutOfMemoryError")}
 _OUT_OF_MEMORY = (
     "RESOURCE_EXHAUSTED",  # JAX: its error has had three names
@@ -41,7 +50,7 @@ def outcome_of(error: BaseException | None) -> tuple[Outcome, str, str]:
         return Outcome.COMPLETED, "", ""
     said = _said(error)
     reason = " ".join(f"{type(error).__name__}: {said}".split()) if said else type(error).__name__
-    if isinstance(error, Pruned):
+    if isinstance(error, Pruned) or kinds_of(error) & _PRUNED:
         return Outcome.PRUNED, reason, ""
     if not isinstance(error, Exception):
         return Outcome.INTERRUPTED, reason, ""
@@ -53,10 +62,20 @@ def is_for_want_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, the machine's or an accelerator's, in a framework's words or ours."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(error).__mro__}
-    if kinds & _FOR_WANT_OF_MEMORY:
+    if kinds_of(error) & _FOR_WANT_OF_MEMORY:
         return True
     return isinstance(error, RuntimeError) and any(words in _said(error) for words in _OUT_OF_MEMORY)
+
+
+def kinds_of(error: BaseException) -> set[tuple[str, str]]:
+    """The package and name of an error's class and of those that it is derived from."""
+    return {(str(kind.__module__).partition(".")[0], kind.__name__) for kind in type(error).__mro__}
+
+
+def was_raised(kind: type[BaseException], details: str) -> bool:
+    """Whether a traceback ends with an error of that very class, and not of another that has its name."""
+    last = [line for line in details.splitlines() if line and not line.startswith("```")][-1:]
+    return any(re.match(rf"{re.escape(kind.__module__)}\.{kind.__qualname__}(:|$)", line) for line in last)
 
 
 def _said(error: BaseException) -> str:

@@ -1,11 +1,16 @@
 """Every outcome of a run, and what each place makes of it that tells runs apart by how they ended."""
 
+import contextlib
+import os
+
 import pytest
 
 import hparams_lab as lab
+from hparams_lab import errors
 from hparams_lab.cli.table import outcome_cell
 from hparams_lab.ending import ending, outcome_named
 from hparams_lab.events import summaries
+from hparams_lab.events.reader import read_run
 from hparams_lab.prune import Criteria, plan_prune
 from hparams_lab.report.facts import failures
 from hparams_lab.report.study import Study
@@ -98,3 +103,99 @@ def test_an_exception_that_cannot_say_what_it_is_is_a_failure_too(tmp_path):
     (run,) = lab.run_sweep(experiment, train, logdir=tmp_path, retries=1, observe=lambda event: None).runs
     assert (run.outcome, run.reason) == (Outcome.FAILED, "Speechless")
     assert "Speechless" in run.texts["run/outcome"]
+
+
+def ends_by(tmp_path, error):
+    with contextlib.suppress(type(error)), lab.start_run(tmp_path, hparams={"x": 1}, provenance=False) as run:
+        raise error
+    found = read_run(run.dir, run.name)
+    return found.outcome, found.reason
+
+
+def error_of(module, name, *bases):
+    return type(name, bases or (Exception,), {"__module__": module})("after one step")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("optuna.exceptions", "TrialPruned"),
+        ("keras_tuner.src.errors", "FailedTrialError"),
+        ("ray.tune.error", "_TuneStopTrialError"),
+        ("ray.tune.error", "_AbortTrialExecution"),
+        ("lightning.pytorch.utilities.exceptions", "_TunerExitException"),
+        ("pytorch_lightning.utilities.exceptions", "_TunerExitException"),
+    ],
+)
+def test_what_other_libraries_raise_to_prune_is_pruned(tmp_path, module, name):
+    assert ends_by(tmp_path, error_of(module, name)) == (Outcome.PRUNED, f"{name}: after one step")
+    derived = error_of("mine", "Mine", type(error_of(module, name)))
+    assert ends_by(tmp_path, derived) == (Outcome.PRUNED, "Mine: after one step")
+    for other in ("mine", "__main__", "mine." + module, module.partition(".")[0] + "_like"):
+        assert ends_by(tmp_path, error_of(other, name))[0] is Outcome.FAILED
+
+
+def test_optunas_own_is_pruned(tmp_path):
+    optuna = pytest.importorskip("optuna", reason="the environment of further frameworks has it")
+    assert ends_by(tmp_path, optuna.TrialPruned("enough")) == (Outcome.PRUNED, "TrialPruned: enough")
+
+
+def inline(tmp_path, train, *metrics):
+    experiment = lab.Experiment([lab.HParam("x", lab.Discrete([1, 2]))], [lab.Metric(one) for one in metrics])
+    return lab.run_sweep(experiment, train, logdir=tmp_path, executor="inline", observe=lambda event: None).runs
+
+
+class MissingMetricError(Exception):
+    """Of a user's own."""
+
+
+class Derived(lab.HParamsLabError):
+    pass
+
+
+Derived.__name__ = Derived.__qualname__ = "MissingMetricError"
+
+
+@pytest.mark.parametrize("kind", [MissingMetricError, Derived])
+def test_an_error_that_only_has_the_name_of_ours_is_a_failed_run(tmp_path, kind):
+    def train(run):
+        raise kind("train() neither returned nor logged the metric 'loss'")
+
+    for _ in range(2):  # and done when the sweep goes on
+        runs = inline(tmp_path, train, "loss")
+        assert [run.outcome for run in runs] == [Outcome.FAILED] * 2
+        assert {run.reason.partition(":")[0] for run in runs} == {"MissingMetricError"}
+
+
+def test_a_declared_metric_that_only_the_summary_has_is_there(tmp_path):
+    def train(run):
+        run.log({"loss": 0.5}, step=1)
+        run.summary["best/accuracy"] = run.hparams["x"] / 4
+        return {"time": 1.0} if run.hparams["x"] == 1 else None
+
+    runs = inline(tmp_path, train, "loss", "best/accuracy")
+    assert [(run.outcome, run.metrics["best/accuracy"]) for run in runs] == [
+        (Outcome.COMPLETED, 0.25),
+        (Outcome.COMPLETED, 0.5),
+    ]
+    with pytest.raises(errors.MissingMetricError, match=r"'f1' \(it had best/accuracy, loss, time\); return"):
+        inline(tmp_path / "other", train, "loss", "f1")
+
+
+def test_an_inline_sweep_leaves_the_environment_as_it_was(tmp_path, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    before, seen = dict(os.environ), []
+
+    def train(run):
+        seen.append((os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"]))
+        return {"loss": 1.0}
+
+    inline(tmp_path / "logs", train, "loss")
+    assert (seen, dict(os.environ)) == ([("1", "3")] * 2, before)
+    with pytest.raises(errors.LogDirError):
+        inline(tmp_path / "logs", train, "accuracy")
+    with pytest.raises(errors.MissingMetricError):
+        inline(tmp_path / "missing", train, "accuracy")
+    assert dict(os.environ) == before

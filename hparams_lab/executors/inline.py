@@ -31,7 +31,8 @@ class InlineExecutor:
             if said is not None:
                 raise UsageError(f"{option} needs a process per run, and this is the inline executor; leave one out")
         # as everywhere: what a framework computes depends on how many threads it has
-        os.environ.update(threads_environment(max(1, int(resources.cpus_per_run or 1))))
+        self._threads = threads_environment(max(1, int(resources.cpus_per_run or 1)))
+        os.environ.update(self._threads)
         self.hold: int | None = None
         self._jobs: list[Job] = []
 
@@ -59,8 +60,12 @@ class InlineExecutor:
         self._jobs = [job for job in self._jobs if job.name != name]
 
     def stop(self) -> None:
-        """Forget what was not begun."""
+        """Forget what was not begun, and have the caller's environment as it was."""
         self._jobs.clear()
+        for name, value in self._threads.items():
+            if os.environ.get(name) == value:  # else a run set another
+                del os.environ[name]
+        self._threads = {}
 
     def _perform(self, job: Job) -> Ended:
         with _captured(job.directory / OUTPUT_LOG), _back_to(os.getcwd()):

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hparams_lab import disk
-from hparams_lab.ending import outcome_of
+from hparams_lab.ending import outcome_of, was_raised
 from hparams_lab.errors import HParamsLabError, LogDirError, MissingMetricError, UnsavedError
+from hparams_lab.events.reader import OUTCOME_TAG
 from hparams_lab.executors.memory import MemoryLimit
 from hparams_lab.executors.seeding import seed_everything
 from hparams_lab.experiment import Experiment
@@ -300,8 +301,9 @@ def _cell(text: str) -> str:
 
 def missing_metric(result: RunResult) -> str:
     """What `MissingMetricError` said, if it ended the run; empty otherwise. Once `train` is mended it is run again."""
-    kind, _, said = result.reason.partition(": ")
-    return said if kind == MissingMetricError.__name__ else ""
+    if not was_raised(MissingMetricError, result.texts.get(OUTCOME_TAG, "")):
+        return ""
+    return result.reason.partition(": ")[2]
 
 
 def _check_metrics(run: Run, returned: Any, experiment: Experiment) -> None:
@@ -310,7 +312,7 @@ def _check_metrics(run: Run, returned: Any, experiment: Experiment) -> None:
             f"train() returned {type(returned).__name__}; wanted its final metrics as a dict, or nothing"
         )
     numbers = run.numbers_of(returned)
-    had = {*run.metrics, *numbers}
+    had = {*run.metrics, *run.summary, *numbers}
     several = run.numbers_of.several
     missing = [metric.tag for metric in experiment.metrics if metric.tag not in had]
     if experiment.objective in missing and experiment.objective in several:

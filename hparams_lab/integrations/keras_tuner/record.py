@@ -215,6 +215,8 @@ class TunerLog:
         assert self._runs is not None
         training = self._training()
         training.ending = outcome_of(error)
+        if isinstance(error, keras_tuner.errors.FailedTrialError):  # as the tuner calls it
+            training.ending = (Outcome.FAILED, *training.ending[1:])
         if training.run is not None:
             return
         if self._space or self._trial.hyperparameters.space:

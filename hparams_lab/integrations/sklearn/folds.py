@@ -21,7 +21,7 @@ from typing import Any
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import _search, _validation
 
-from hparams_lab.ending import outcome_of
+from hparams_lab.ending import outcome_of, was_raised
 from hparams_lab.errors import LogDirError
 from hparams_lab.integrations.search_log import SearchLog, not_lost, run_name
 from hparams_lab.integrations.sklearn.build_function import DivergedError
@@ -133,14 +133,12 @@ def _ended_by(error: BaseException) -> tuple[Outcome, str, str]:
     return Outcome.DIVERGED if isinstance(error, DivergedError) else outcome, reason, details
 
 
-def _reason(details: str) -> tuple[str, str]:
-    """The name of an error's class, and what it says in a line, from its traceback."""
+def _reason(details: str) -> str:
+    """The name of an error's class and what it says, in a line, from its traceback."""
     lines = details.rpartition("Traceback (most recent call last):\n")[2].splitlines()
     said = " ".join(" ".join(itertools.dropwhile(lambda line: line[:1].isspace(), lines)).split())
     kind, colon, rest = said.partition(":")
-    if " " in kind:
-        return "", said
-    return kind.rpartition(".")[2], kind.rpartition(".")[2] + colon + rest
+    return said if " " in kind else kind.rpartition(".")[2] + colon + rest
 
 
 def _finish(run: Run, scores: Scores, result: Mapping[str, Any], failures: Mapping[str, str]) -> None:
@@ -157,9 +155,8 @@ def _finish(run: Run, scores: Scores, result: Mapping[str, Any], failures: Mappi
     }
     if failures:
         why = next(iter(failures.values())).strip()
-        kind, reason = _reason(why)
-        has_diverged = kind == DivergedError.__name__
-        run.finish({**times, **measured}, Outcome.DIVERGED if has_diverged else Outcome.FAILED, reason, why)
+        outcome = Outcome.DIVERGED if was_raised(DivergedError, why) else Outcome.FAILED
+        run.finish({**times, **measured}, outcome, _reason(why), why)
         return
     tag = scores.tag if scores.tag in measured else next((tag for tag in measured if tag.startswith(UNSEEN)), "")
     score = measured.get(tag, math.nan)
