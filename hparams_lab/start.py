@@ -9,13 +9,15 @@ writes next, under a lock.
 
 from __future__ import annotations
 
-import json
 import os
+import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 from hparams_lab import disk
 from hparams_lab.declared import Declared
+from hparams_lab.described import as_text
 from hparams_lab.errors import HParamValueError, LogDirError, UsageError
 from hparams_lab.events.declaration import (
     declare,
@@ -36,7 +38,7 @@ from hparams_lab.run_dir import IfExists, check_not_of_sweep, checked_run_name, 
 from hparams_lab.scalar import checked_step
 from hparams_lab.system import SystemSampler, found_psutil
 from hparams_lab.trial import HParams
-from hparams_lab.values import Value, canonical, checked, name_of, short, unwrap
+from hparams_lab.values import Value, canonical, checked, name_of, short
 
 if TYPE_CHECKING:
     from hparams_lab.experiment import Experiment
@@ -72,7 +74,8 @@ def start_run(
       resume: go on with the run `name` after its last whole record, if it is there.
       from_step: with `resume`, the step of the checkpoint that the training goes on from, 0 to 2**31-1: what was logged
         at larger steps is dropped from the run's file, and the next step is `from_step + 1`.
-      hparams_as_text: log lists, dicts and other objects among the values as text.
+      hparams_as_text: log lists, dicts and other objects among the values as text: JSON, or the class and how it is
+        configured, whole and the same at each start. Infinities and integers beyond 2**53 are text, too.
       provenance: log the command, versions, git commit, host and devices, in the background.
       system: sample CPU, memory and GPU into `sys/...` (the `system` extra).
       when_full: what logging does while the file cannot keep up: "block", or "drop" calls and count them in
@@ -148,18 +151,23 @@ def checked_values(hparams: Mapping[Any, Any], hparams_as_text: bool = False) ->
         name = name_of(key)
         if not name.strip():
             raise HParamValueError("an hparam has an empty name; give each a name")
-        found[name] = checked(name, as_text(value) if hparams_as_text else value)
+        tell = partial(_tell_alike, name)
+        found[name] = checked(name, as_text(value, tell) if hparams_as_text else value)
     return found
 
 
-def as_text(value: Any) -> Any:
-    """Lists, dicts and objects as text: JSON where they have it. What TensorBoard holds is given back as it is."""
-    if unwrap(value) is None or isinstance(unwrap(value), (bool, int, float, str)):
-        return value
-    try:
-        return json.dumps(value, sort_keys=True)
-    except (TypeError, ValueError):
-        return getattr(value, "__qualname__", None) or short(value)
+_told: set[tuple[str, str]] = set()
+
+
+def _tell_alike(name: str, why: str) -> None:
+    """Warn that values of an hparam cannot be told apart, once in a process."""
+    if (name, why) in _told:
+        return
+    _told.add((name, why))
+    warnings.warn(
+        f"hparam {name!r}: {why}, so that two that differ may be one trial; log what differs as an hparam of its own",
+        stacklevel=9,
+    )
 
 
 def _new(

@@ -140,6 +140,13 @@ _NARROW = {
 """Types of floats: the bits of the significand, and the exponent of the smallest number."""
 
 
+def shortest_of(nested: Any, tensor: Any) -> Any:
+    """Nested lists of a tensor's elements, each float the `shortest` of its type."""
+    if isinstance(nested, list):
+        return [shortest_of(part, tensor) for part in nested]
+    return shortest(nested, _name_of_type(tensor)) if isinstance(nested, float) else nested
+
+
 def _name_of_type(value: Any) -> str:
     dtype = getattr(value, "dtype", "")
     return str(getattr(dtype, "name", None) or dtype).rpartition(".")[2]

@@ -49,6 +49,8 @@ LAYERS = (
         "afterwards",
         "reopen",
         "logger",
+        "functions",
+        "described",
         "run_dir",
         "start",
     ),

@@ -12,13 +12,14 @@ from typing import Any
 import click
 
 from hparams_lab.cli.ranking import FIELDS, Name, Names, Ranking, comma_separated
-from hparams_lab.cli.table import UNLIMITED, Cell, Column, fitted, outcome_cell
+from hparams_lab.cli.table import UNLIMITED, Cell, Column, cut, fitted, outcome_cell
 from hparams_lab.results import Results, TrialResult
 from hparams_lab.values import Value, format_value
 from hparams_lab.where import MISSING, Condition
 from hparams_lab.words import counted, mean_in_words, run_as_json, time_taken, visible
 
 LOGGED_SHOWN = 4
+LONGEST_PAIR = 100
 """So many metrics are shown where none is declared."""
 
 
@@ -112,8 +113,9 @@ class Leaderboard:
 
     def _above(self, same: Mapping[str, Value]) -> Iterator[str]:
         if same and not self._asked:
-            pairs = "  ".join(visible(f"{name}={format_value(value)}") for name, value in same.items())
-            yield click.style("the same for all: ", dim=True) + pairs
+            pairs = (visible(f"{name}={format_value(value)}") for name, value in same.items())
+            shown = "  ".join(cut(pair, LONGEST_PAIR) for pair in pairs)
+            yield click.style("the same for all: ", dim=True) + shown
         if self.ranking.by.rule != "last":
             yield click.style(f"metrics are the {self.ranking.by} of each run", dim=True)
 

@@ -33,7 +33,7 @@ def as_html_block(text: str, most: int = 4000) -> str:
 def as_label(value: object, most: int = LONGEST_LABEL) -> str:
     """A value or name for a plot: plotly reads tags, entities and `%{...}` in texts, so they are escaped."""
     text = format_value(value)
-    short = visible(text if len(text) <= most else f"{text[: most - 1]}…")
+    short = visible(text if len(text) <= most else f"{text[: most // 2]}…{text[-((most - 1) // 2) :]}")  # ends differ
     return html.escape(short, quote=False).replace("{", "&#123;")
 
 

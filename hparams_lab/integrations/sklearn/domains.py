@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from hparams_lab.described import as_text
 from hparams_lab.errors import DeclarationError
 from hparams_lab.hparam import HParam
 from hparams_lab.space import Discrete, Domain, IntInterval, RealInterval, Scale
-from hparams_lab.start import as_text
 from hparams_lab.values import Value, checked, unwrap
 
 _LOG_DISTRIBUTIONS = ("loguniform", "reciprocal")
