@@ -75,6 +75,7 @@ def test_logging_blocks_run(text, home):
 READING = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "docs/reading.md").read_text(encoding="utf-8"), re.M | re.S)
 
 
+@pytest.mark.slow
 def test_reading_blocks_run_in_order(tmp_path):
     for language, text in READING:
         if language == "python":

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
+from tiers import one_quick
 
 import hparams_lab as lab
 from hparams_lab.events.event_file import is_event_file
@@ -128,7 +129,7 @@ def test_each_tuner_has_a_directory_of_its_trials(tuners, home, name):
     assert_only_the_best_has_its_picture(results)
 
 
-@pytest.mark.parametrize("name", ["grid_search.py", "keras_tuner_search.py"])
+@pytest.mark.parametrize("name", one_quick(["grid_search.py", "keras_tuner_search.py"]))
 def test_data_that_are_not_there_are_one_clear_line(tmp_path, name):
     if "tuner" in name:
         skip_without("keras_tuner", "keras-tuner")

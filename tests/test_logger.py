@@ -22,7 +22,7 @@ from hparams_lab.provenance import PROVENANCE_TAG, provenance_markdown
 from hparams_lab.results import Outcome
 from hparams_lab.space import Discrete
 from hparams_lab.start import start_run
-from hparams_lab.values import checked, trial_id
+from hparams_lab.values import trial_id
 
 UNITS = HParam("units", Discrete([16, 32]))
 EXPERIMENT = Experiment([UNITS], [Metric("accuracy")])
@@ -111,41 +111,6 @@ def test_values(run, value):
     run.log({"x": value})
     run.finish()
     assert read_back(run).metrics == pytest.approx({"x": float(value)}, nan_ok=True)
-
-
-def test_values_by_tensorflow(run):
-    tf = pytest.importorskip("tensorflow")
-    run.log({"eager": tf.constant(0.5), "variable": tf.Variable(0.25), "bool": tf.constant(True)})
-    for number, step in enumerate([tf.Variable(3, dtype=tf.int64), tf.constant([3.0]), tf.Variable([[3]])], 3):
-        run.log({"eager": 0.5}, step=step + number - 3)
-    assert run._step == 5
-    with pytest.raises(UsageError, match=r"^step is <tf.Tensor.*True>; wanted a whole number"):
-        run.log({"eager": 0.5}, step=tf.constant(True))
-    for tenth in (tf.constant(0.1), tf.Variable(0.1), tf.Variable(0.1, dtype=tf.bfloat16), tf.constant(0.1, tf.half)):
-        assert checked("x", tenth) == 0.1
-    run.log({"one": tf.constant([0.5]), "two": tf.Variable([[1.0, 2.0]]), "half": tf.constant([1, 2], tf.bfloat16)})
-    several = {"two/0": 1.0, "two/1": 2.0, "half/0": 1.0, "half/1": 2.0}
-    assert run.metrics == {"eager": 0.5, "variable": 0.25, "bool": 1.0, "one": 0.5, **several}
-
-
-@pytest.mark.parametrize("of", ["tensor", "variable", "vector"])
-def test_a_symbolic_tensor_is_to_be_returned(run, of):
-    tf = pytest.importorskip("tensorflow")
-    variable = tf.Variable(1.0)
-
-    @tf.function
-    def train_step(x):
-        loss = {"tensor": tf.reduce_mean(x), "variable": variable, "vector": x}[of]
-        run.log({"loss": loss})
-        return loss
-
-    with pytest.raises(UsageError, match=r"^metric 'loss' is a symbolic tensor \(\w+\), which has no value") as caught:
-        train_step(tf.ones(3))
-    with pytest.raises(UsageError, match=r"^step is a symbolic tensor \(SymbolicTensor\), which has no value"):
-        tf.function(lambda step: run.log({"loss": 1}, step=step))(tf.constant(3))
-    assert str(caught.value).endswith("; return it from that function (tf.function, jax.jit, ...) and log it outside")
-    assert "\n" not in str(caught.value)
-    assert run.metrics == {}
 
 
 def test_logging_brings_in_no_framework():

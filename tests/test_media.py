@@ -52,18 +52,6 @@ def test_images(run, channels, kind):
         np.testing.assert_array_equal(np.asarray(image), wanted.squeeze(2) if channels == (1,) else wanted)
 
 
-def test_images_by_tensorflow(run):
-    tf = pytest.importorskip("tensorflow")
-    run.image("float", tf.zeros((4, 4, 3)))
-    run.image("bfloat16", tf.cast(tf.ones((4, 4)), tf.bfloat16))
-    run.histogram("bfloat16s", tf.cast(tf.range(8), tf.bfloat16), bins=4)
-    ((_, value),) = logged(run, "bfloat16")
-    with Image.open(io.BytesIO(value.image.encoded_image_string)) as image:
-        assert np.asarray(image).tolist() == [[255] * 4] * 4
-    ((_, value),) = logged(run, "bfloat16s")
-    assert list(value.histo.bucket) == [2, 2, 2, 2]
-
-
 def test_figures(run):
     plt = pytest.importorskip("matplotlib.pyplot")
     figure, axes = plt.subplots(figsize=(3, 2), dpi=50)

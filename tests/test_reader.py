@@ -155,26 +155,6 @@ def test_without_a_group_the_values_name_the_trial(tmp_path):
     assert read_run(tmp_path, "x").trial_id == trial_id({"units": 16, "rate": "nan"})
 
 
-def test_files_by_tensorflow(tmp_path):
-    tf = pytest.importorskip("tensorflow")
-    from tensorboard.plugins.hparams import api
-
-    with tf.summary.create_file_writer(str(tmp_path)).as_default():
-        api.hparams({"units": 16, "rate": 0.1, "bias": True}, trial_id="theirs", start_time_secs=5.0)
-        for step, value in enumerate([0.5, 0.25, 0.125]):
-            tf.summary.scalar("loss", value, step=step)
-        tf.summary.text("note", "**words**", step=0)
-        tf.summary.image("image", np.zeros([1, 4, 4, 1]), step=0)
-        tf.summary.histogram("weights", np.arange(9.0), step=0)
-        tf.summary.write("count", tf.constant(7, tf.int64), step=3)
-    run = read_run(tmp_path, "x")
-    assert dict(run.hparams) == {"bias": True, "rate": 0.1, "units": 16}
-    assert (run.trial_id, run.started, run.outcome) == ("theirs", 5.0, Outcome.UNKNOWN)
-    assert run.metrics == {"loss": 0.125, "count": 7.0}
-    assert run.scalars("loss").steps.tolist() == [0, 1, 2]
-    assert run.texts == {"note": "**words**"}
-
-
 def test_a_left_run_is_given_an_end(tmp_path):
     run = start_run(tmp_path, hparams={"x": 1}, provenance=False)
     run.log({"loss": 0.5})

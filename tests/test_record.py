@@ -40,16 +40,6 @@ def test_checksum(data, crc):
     assert masked_crc32c(data) == ((crc >> 15 | crc << 17) + 0xA282EAD8) % 2**32
 
 
-def test_frame_is_what_tensorflow_writes_and_reads(tmp_path):
-    tf = pytest.importorskip("tensorflow")
-    with tf.io.TFRecordWriter(str(tmp_path / "theirs")) as writer:
-        for payload in PAYLOADS:
-            writer.write(payload)
-    assert (tmp_path / "theirs").read_bytes() == FILE
-    (tmp_path / "ours").write_bytes(FILE)
-    assert list(tf.data.TFRecordDataset(str(tmp_path / "ours")).as_numpy_iterator()) == PAYLOADS
-
-
 @given(st.lists(st.binary(max_size=300), max_size=6))
 def test_what_is_framed_is_read(written):
     data, findings = b"".join(map(frame, written)), []

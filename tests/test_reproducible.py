@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ import pytest
 import hparams_lab as lab
 from hparams_lab.errors import HParamsLabError
 
-for needed in ("tensorflow", "sklearn"):
-    pytest.importorskip(needed)
+pytestmark = pytest.mark.skipif(
+    not all(map(find_spec, ("tensorflow", "sklearn"))),
+    reason="needs TensorFlow and scikit-learn (pip install 'hparams-lab[tensorflow,sklearn]')",
+)
 
 PATIENCE = 240.0
 TRIALS = 4
@@ -167,7 +170,8 @@ def drawn(*seeds):
 
 @pytest.mark.slow
 def test_a_seed_covers_every_framework_whenever_it_is_imported():
-    pytest.importorskip("torch")
+    if find_spec("torch") is None:
+        pytest.skip("needs PyTorch (pip install 'hparams-lab[torch]')")
     first, second = drawn(5, 6), drawn(5, 6)
     assert first == second
     assert not {*first[0]} & {*first[1]}

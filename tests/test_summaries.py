@@ -84,14 +84,6 @@ def test_objective_is_the_first_metric_and_one_value_does_not_differ():
     assert not message.hparam_infos[0].differs
 
 
-@pytest.mark.parametrize("status", [summaries.SUCCESS, summaries.FAILURE, summaries.UNKNOWN])
-def test_session_end_is_tensorboards(status):
-    pytest.importorskip("tensorflow")  # which this module of TensorBoard needs
-    theirs = pytest.importorskip("tensorboard.plugins.hparams.summary")
-    assert same(summaries.session_end(status, 9.5), theirs.session_end_pb(status, 9.5))
-    assert api_pb2.Status.Name(status) in ("STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_UNKNOWN")
-
-
 @pytest.mark.parametrize("words", ["**bold**\n\n试", "", "tab\there"])
 def test_text_is_text_pb(words):
     ours, theirs = summaries.text("note", words), text_pb("note", words)
