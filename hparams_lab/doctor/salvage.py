@@ -60,16 +60,16 @@ def events(data: Data, findings: list[Finding], file: str = "", ends: bool = Tru
             findings.append(Finding(file, offset, Kind.NOT_AN_EVENT, reason, len(payload) + OVERHEAD))
 
 
-def records(data: Data, findings: list[Finding], file: str, ends: bool = True) -> Iterator[tuple[int, bytes]]:
-    """The whole records of a file as (offset, payload)."""
-    begin = 0
+def records(
+    data: Data, findings: list[Finding], file: str, ends: bool = True, begin: int = 0
+) -> Iterator[tuple[int, bytes]]:
+    """The whole records of a file from `begin` on as (offset, payload). Its bytes are read where they are, once."""
     while begin < len(data):
         found: list[Finding] = []
         end = begin
-        for offset, payload in read_records(data[begin:], found, file):
-            yield begin + offset, payload
-            end = begin + offset + len(payload) + OVERHEAD
-        found = [_moved(finding, begin) for finding in found if finding.kind is not Kind.TORN]
+        for offset, payload in read_records(data, found, file, begin):
+            yield offset, payload
+            end = offset + len(payload) + OVERHEAD
         bad = [finding for finding in found if finding.offset >= end]  # after the last whole record
         findings += [finding for finding in found if finding.offset < end]
         stop = bad[0].offset if bad else end
@@ -80,10 +80,6 @@ def records(data: Data, findings: list[Finding], file: str, ends: bool = True) -
         kind = bad[-1].kind if bad else Kind.TORN
         reason = bad[-1].reason if bad else "the last record is not whole"
         findings.append(Finding(file, stop, kind, reason, begin - stop))
-
-
-def _moved(finding: Finding, by: int) -> Finding:
-    return Finding(finding.file, finding.offset + by, finding.kind, finding.reason, finding.bytes_lost)
 
 
 def next_record(data: Data, begin: int) -> int:

@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -15,13 +15,14 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionStartInfo
 
 from hparams_lab.curve import Scalars
-from hparams_lab.doctor.salvage import contents, next_record
+from hparams_lab.doctor.salvage import contents, records
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.cursor import Cursor
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.nearby import no_directory
 from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
+from hparams_lab.events.scan import Scanner
 from hparams_lab.events.tree import above_of, walk
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import is_held
@@ -234,23 +235,19 @@ def facts_of(directory: str, file: str, run: str, layouts: Layouts) -> FileFacts
     cursor.read_new()
     if cursor.torn is not None:
         facts.missing = _missing(path, cursor.torn)
-    if facts.is_held:
-        return facts
-    while cursor.offset < cursor.size and not facts.has(Kind.UNREADABLE):
-        cursor = _behind_damage(cursor, facts, layouts)
+    if not facts.is_held and cursor.offset < cursor.size and not facts.has(Kind.UNREADABLE):
+        _read_behind_damage(cursor, facts, layouts)
     return facts
 
 
-def _behind_damage(before: Cursor, facts: FileFacts, layouts: Layouts) -> Cursor:
-    """Go on reading at the next whole record; what is lost before it becomes the finding."""
+def _read_behind_damage(cursor: Cursor, facts: FileFacts, layouts: Layouts) -> None:
+    """Read the whole records behind the damage at which the reading ended; what is lost becomes findings."""
+    if cursor.torn is None:
+        facts.findings.pop()  # found again, with how much is lost
+    scanner = Scanner(cursor.path, layouts, facts, facts.findings)
     with contents(facts.path) as data:
-        begin = next_record(data, before.offset + 1)
-    damage = before.torn or facts.findings.pop()
-    facts.findings.append(replace(damage, bytes_lost=begin - before.offset))
-    after = Cursor(before.path, layouts, facts, facts.findings)
-    after.offset = begin
-    after.read_new()
-    return after
+        for offset, payload in records(data, facts.findings, cursor.path, begin=cursor.offset):
+            scanner.take(payload, offset)
 
 
 def _missing(path: str, torn: Finding) -> int:

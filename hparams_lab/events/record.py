@@ -13,6 +13,7 @@ that fails is a `Finding`.
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator
 
@@ -44,14 +45,16 @@ def frame(payload: bytes) -> bytes:
     return b"".join((length, _FOOTER.pack(masked_crc32c(length)), payload, _FOOTER.pack(masked_crc32c(payload))))
 
 
-def read_records(data: bytes, findings: list[Finding] | None = None, file: str = "") -> Iterator[tuple[int, bytes]]:
-    """The whole records of `data` as (offset, payload).
+def read_records(
+    data: bytes | mmap.mmap, findings: list[Finding] | None = None, file: str = "", begin: int = 0
+) -> Iterator[tuple[int, bytes]]:
+    """The whole records of `data` from `begin` on, where one begins, as (offset, payload).
 
     A record with a bad payload checksum is skipped, a bad length checksum ends the reading (where the next record
     begins is not known), and so does a length that no record can have; each is appended to `findings`.
     """
     findings = [] if findings is None else findings
-    offset, size = 0, len(data)
+    offset, size = begin, len(data)
     while size - offset >= _HEADER.size:
         length, length_crc = _HEADER.unpack_from(data, offset)
         if length_crc != masked_crc32c(data[offset : offset + 8]):

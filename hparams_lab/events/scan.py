@@ -122,7 +122,7 @@ class Scanner:
             payload = bytes(data[begin:stop])
             crc = value(payload)
             if _CRC.unpack_from(data, stop)[0] == (((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF:
-                self._take(payload, base + at)
+                self.take(payload, base + at)
             else:
                 self._find(base + at, Kind.BAD_CHECKSUM, BAD_CHECKSUM, length + OVERHEAD)
             at = stop + 4
@@ -140,7 +140,8 @@ class Scanner:
         self.ended = True
         return False
 
-    def _take(self, payload: bytes, offset: int) -> None:
+    def take(self, payload: bytes, offset: int) -> None:
+        """Read the payload of a record; its checksum is verified already."""
         found = self.layouts.read(payload)
         if found is None:
             self.take_event(payload, offset)
