@@ -123,6 +123,15 @@ def _paths_of(root: str) -> LogDirPaths:
     return LogDirPaths(Path(root))
 
 
+def lies_in(path: str, directory: str) -> bool:
+    """Whether a path is a directory or lies in it, by whole names: `lr-old/x` does not lie in `lr`.
+
+    Both are absolute, or both are names below one root, of which "" is the root itself.
+    """
+    inside = directory.rstrip(os.sep)
+    return not inside or path == inside or path.startswith(inside + os.sep)
+
+
 _DIGITS = re.compile(r"(\d+)")
 
 

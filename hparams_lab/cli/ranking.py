@@ -220,7 +220,7 @@ def _below(logdir: Path, text: str) -> str:
     path = os.path.expanduser(plain)
     if os.path.isdir(path):
         relative = os.path.relpath(os.path.realpath(path), os.path.realpath(logdir))
-        if not relative.startswith(os.pardir) and relative != os.curdir:
+        if relative.partition(os.sep)[0] not in (os.pardir, os.curdir):
             return Path(relative).as_posix()
     return plain
 

@@ -14,6 +14,7 @@ from hparams_lab.doctor.ailment import Ailment, Severity
 from hparams_lab.doctor.tree import Tree
 from hparams_lab.events.declaration import ExperimentMessage, observed_info, observed_message, union
 from hparams_lab.events.summaries import plain_value
+from hparams_lab.paths import lies_in
 from hparams_lab.values import Value, canonical, trial_id
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
@@ -95,7 +96,7 @@ def several_experiments(tree: Tree) -> Iterator[Ailment]:
     if len(found) < 2:
         return
     same = all(_same_message(message, found[0][2]) for _, _, message in found)
-    sweeps = [name for name in tree.sweeps if any(run.name.startswith(f"{name}/") for run in tree.sessions)]
+    sweeps = {_sweep_of(run.name, tree.sweeps) for run in tree.sessions} - {None}
     several = len(sweeps) > 1
     yield Ailment(
         "several-sweeps" if several else "several-experiments",
@@ -106,6 +107,11 @@ def several_experiments(tree: Tree) -> Iterator[Ailment]:
         "one experiment with the columns of all, in `_experiment`",
         tuple(dict.fromkeys(file.name for _, file, _ in found)),
     )  # fmt: skip
+
+
+def _sweep_of(name: str, sweeps: Iterable[str]) -> str | None:
+    """The sweep that a run belongs to: the nearest one that it lies in."""
+    return max((sweep for sweep in sweeps if lies_in(name, sweep)), key=len, default=None)
 
 
 def _same_message(one: ExperimentMessage, other: ExperimentMessage) -> bool:

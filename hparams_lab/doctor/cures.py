@@ -24,7 +24,7 @@ from hparams_lab.events.reader import OUTCOME_TAG
 from hparams_lab.events.record import frame
 from hparams_lab.events.tensor import BadTensor, scalar_of
 from hparams_lab.findings import Finding, Kind
-from hparams_lab.paths import EXPERIMENT
+from hparams_lab.paths import EXPERIMENT, lies_in
 from hparams_lab.values import trial_id
 
 _MENDABLE = (Kind.TORN, Kind.BAD_LENGTH, Kind.WILD_LENGTH, Kind.BAD_CHECKSUM, Kind.NOT_AN_EVENT, Kind.BAD_TENSOR)
@@ -248,5 +248,5 @@ def _is_ours(tree: Tree, run: RunFacts) -> bool:
     assert start is not None
     plain = {name: summaries.plain_value(value) for name, value in start.hparams.items()}
     return start.group_name == trial_id(plain) or any(
-        (tree.root / sweep / "sweep.json").is_file() for sweep in tree.sweeps if run.name.startswith(sweep)
+        (tree.root / sweep / "sweep.json").is_file() for sweep in tree.sweeps if lies_in(run.name, sweep)
     )

@@ -25,7 +25,7 @@ from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import ExperimentMessage, declare, union
 from hparams_lab.events.event_file import is_event_file
 from hparams_lab.events.layouts import Layouts
-from hparams_lab.paths import LogDirPaths, local
+from hparams_lab.paths import LogDirPaths, lies_in, local
 from hparams_lab.scratch import scratch
 
 LOOK_SECONDS = 2.0
@@ -200,7 +200,7 @@ def _differ(tree: Tree) -> bool:
 
 
 def _is_below(path: str, root: Path) -> bool:
-    return path.startswith(f"{root}{os.sep}")
+    return lies_in(path, str(root))
 
 
 def _is_shown(entry: os.DirEntry[str]) -> bool:

@@ -8,6 +8,7 @@ import itertools
 import os
 
 from hparams_lab.events.event_file import is_event_file
+from hparams_lab.paths import lies_in
 
 _MOST = 1000
 """So many directories are looked through."""
@@ -31,6 +32,6 @@ def no_runs(root: str) -> str:
     inside = os.path.abspath(root)
     around = itertools.islice(os.walk(os.path.dirname(inside)), _MOST)
     others = (folder for folder, _, files in around if any(map(is_event_file, files)))
-    found = next((folder for folder in others if not f"{folder}{os.sep}".startswith(f"{inside}{os.sep}")), None)
+    found = next((folder for folder in others if not lies_in(folder, inside)), None)
     hint = f"; the nearest that has some is {os.path.relpath(found)}" if found else "; is it the right one?"
     return f"{root} holds no runs: no file with 'tfevents' in its name and hparams or scalars, there or below{hint}"

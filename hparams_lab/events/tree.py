@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from hparams_lab.events.event_file import is_event_file
 from hparams_lab.findings import Finding, Kind
-from hparams_lab.paths import EXPERIMENT, natural
+from hparams_lab.paths import EXPERIMENT, lies_in, natural
 
 SWEEP_JSON = "sweep.json"
 
@@ -41,7 +41,7 @@ class Tree:
 def walk(root: str) -> Tree:
     """Look through a directory."""
     tree = Tree([], set(), [])
-    inside = os.path.realpath(root) + os.sep
+    inside = os.path.realpath(root)
     waiting = [("", root)]
     while waiting:
         name, path = waiting.pop()
@@ -65,7 +65,7 @@ def _look(
         if name.startswith(UNFINISHED):
             continue
         is_link = entry.is_symlink()
-        if is_link and not (os.path.realpath(entry.path) + os.sep).startswith(inside):
+        if is_link and not lies_in(os.path.realpath(entry.path), inside):
             if is_event_file(name) or name == SWEEP_JSON or _is_directory(entry):
                 reason = "a link out of the log directory, which is not followed"
                 tree.findings.append(Finding(entry.path, 0, Kind.SYMLINK, reason, 0))

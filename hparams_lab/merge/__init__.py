@@ -122,7 +122,6 @@ def _members(root: Path, label: str, results: Results) -> list[Member]:
     return [
         Member.of(each, name_below(root, each.run), label)
         for each in owned(root, results.runs)
-        if not any(part.startswith(".pruned-") for part in Path(each.run.path).parts)
     ]
 
 

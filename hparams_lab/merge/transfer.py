@@ -19,7 +19,7 @@ from hparams_lab.events.record import frame
 from hparams_lab.events.tree import SWEEP_JSON
 from hparams_lab.merge.pieces import holds, pieces
 from hparams_lab.merge.source import Member, Source
-from hparams_lab.paths import EXPERIMENT, MODEL, OUTPUT_LOG
+from hparams_lab.paths import EXPERIMENT, MODEL, OUTPUT_LOG, lies_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,9 @@ def transfer(
     Args: others: the directories of all runs, which are not copied as a part of this one. link: hard links for what
     does not change. Links out of the source are left behind.
     """
-    inside = os.path.realpath(source.root) + os.sep
+    inside = os.path.realpath(source.root)
     for file, name in _files(source, member, others):
-        if not (os.path.realpath(file) + os.sep).startswith(inside) or not file.is_file():
+        if not lies_in(os.path.realpath(file), inside) or not file.is_file():
             continue
         there = target / name
         there.parent.mkdir(parents=True, exist_ok=True)

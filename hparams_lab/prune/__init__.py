@@ -7,7 +7,7 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hparams_lab.curve import LAST, By
@@ -82,7 +82,6 @@ def plan_prune(logdir: str | os.PathLike[str], results: Results, criteria: Crite
     Raises UsageError without any criterion, for a metric that cannot rank, and when no trial is good enough to stay.
     """
     root = Path(os.path.normpath(local(logdir)))
-    results = replace(results, runs=tuple(run for run in results.runs if not _is_leftover(run.path)))
     every = owned(root, results.runs)
     below = _below(every)
     chosen = _chosen(results, criteria)
@@ -208,10 +207,6 @@ def _size(file: Path) -> int:
         return os.lstat(file).st_size
     except OSError:  # gone meanwhile
         return 0
-
-
-def _is_leftover(path: str | Path) -> bool:
-    return any(part.startswith(PRUNED) for part in Path(path).parts)
 
 
 def _leftovers(root: Path) -> Iterator[Path]:
