@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from hparams_lab.curve import By
 from hparams_lab.errors import MissingExtraError
-from hparams_lab.results import Results, TrialResult, is_ranked
-from hparams_lab.scalar import Goal
+from hparams_lab.results import Results, TrialResult
+from hparams_lab.scalar import Goal, checked_goal
 from hparams_lab.trial import HParams
-from hparams_lab.values import Value
+from hparams_lab.values import Value, key_of
+from hparams_lab.varying import varying
 
 Floats: TypeAlias = NDArray[np.float64]
 Places: TypeAlias = NDArray[np.int64]
@@ -88,11 +89,13 @@ def importance(
 
     Raises UsageError for a metric that no run logged, and MissingExtraError without scikit-learn.
     """
-    by, tag = By.of(by), results.checked_metric(metric) if metric else results.objective
-    goal = goal or (results.goal(tag) if by.rule == "best" else "max")
-    trials = [trial for trial in results.trials if is_ranked(trial, tag, by)]
+    by, tag = By.of(by), results.tag_of(metric)
+    goal = checked_goal(goal) or (results.goal(tag) if by.rule == "best" else "max")
+    every = results.contenders()
+    left_out = {id(trial) for trial in results.order(tag, goal, by, every)[1]}
+    trials = [trial for trial in every if id(trial) not in left_out]
     found = _Trials.of(trials, np.array([trial.mean(tag, by, goal) for trial in trials]), _log_scaled(results))
-    counts = (len(trials), len(results.trials) - len(trials), tag)
+    counts = (len(trials), len(left_out), tag)
     reason = _why_too_few(found, tag)
     if reason:
         unknown = tuple(Importance(column.name, 0.0, 0.0, 1.0) for column in found.columns)
@@ -157,9 +160,9 @@ class _Trials:
 
 def _columns(hparams: Sequence[HParams], log_scaled: set[str]) -> list[_Column]:
     """The hparams that vary, encoded."""
-    names = dict.fromkeys(name for each in hparams for name in each)
+    names = varying(hparams)[0]
     given = {name: [each.get(name) if name in each else _ABSENT for each in hparams] for name in names}
-    keyed = {name: [_key(value) for value in values] for name, values in given.items()}
+    keyed = {name: [key_of(value) for value in values] for name, values in given.items()}
     columns = []
     for name, values in given.items():
         absent = np.array([value is _ABSENT for value in values])
@@ -180,18 +183,13 @@ class _Absent:
 _ABSENT: Any = _Absent()
 
 
-def _key(value: Value) -> tuple[str, str]:
-    """What tells values apart: 1 and 1.0 are one number, True and "1" are others."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return ("number", repr(float(value or 0))) if is_number else (type(value).__name__, str(value))
-
-
 def _follows(absent: NDArray[np.bool_], keys: list[tuple[str, str]]) -> bool:
     """Whether each value of another hparam, which has few and is never absent, tells whether this one is absent."""
     told: dict[tuple[str, str], set[bool]] = {}
     for key, is_absent in zip(keys, absent.tolist(), strict=True):
         told.setdefault(key, set()).add(is_absent)
-    return _key(_ABSENT) not in told and len(told) <= len(keys) / 2 and all(len(found) == 1 for found in told.values())
+    is_told = all(len(found) == 1 for found in told.values())
+    return is_told and key_of(_ABSENT) not in told and len(told) <= len(keys) / 2
 
 
 def _encoded(values: list[Value], free: NDArray[np.bool_], log: bool) -> Floats:
@@ -201,11 +199,12 @@ def _encoded(values: list[Value], free: NDArray[np.bool_], log: bool) -> Floats:
     that it depends on does not.
     """
     some = [value for value, is_free in zip(values, free, strict=True) if is_free]
-    if {_key(value)[0] for value in some} - {"NoneType", "_Absent"} == {"number"}:
+    kinds = {key_of(value)[0] for value in some} - {"NoneType", "_Absent"}
+    if kinds and kinds <= {"int", "float"}:
         return _numbers(values, free, log)
-    keys = [_key(value) for value in values]
-    known = sorted({_key(value) for value in some})
-    usual = max(known, key=[_key(value) for value in some].count)
+    keys = [key_of(value) for value in values]
+    known = sorted({key_of(value) for value in some})
+    usual = max(known, key=[key_of(value) for value in some].count)
     places = np.array([known.index(key if is_free else usual) for key, is_free in zip(keys, free, strict=True)])
     if len(known) == 2 or len(known) > MOST_CHOICES:
         return np.asarray(places[:, None] / (len(known) - 1))

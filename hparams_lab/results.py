@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,9 +20,10 @@ from hparams_lab.curve import Scalars as Scalars
 from hparams_lab.declared import Declared
 from hparams_lab.errors import UsageError
 from hparams_lab.findings import Finding
-from hparams_lab.scalar import Goal, goal_of_tag, is_of_unseen_data
+from hparams_lab.scalar import Goal, checked_goal, goal_of_tag, is_of_unseen_data
 from hparams_lab.trial import HParams
-from hparams_lab.values import Value, format_value
+from hparams_lab.values import Value, short
+from hparams_lab.varying import varying
 
 if TYPE_CHECKING:
     from hparams_lab.experiment import Experiment
@@ -195,22 +197,47 @@ class Results:
         """The trials by rank: completed ones by the metric, then the others in order.
 
         Args:
-          n: at most so many; None for all.
-          metric: a tag; the objective when left out.
+          n: at most so many, 0 or more; None for all.
+          metric: a tag or a title; the objective when left out.
           goal: "max" or "min"; the metric's own when left out.
           by: the number of each run that counts: "last", "best" or "mean-of-last-N".
           trials: only these; all when left out.
 
         Raises UsageError for a metric that no run logged, or whose direction is not known.
         """
-        tag = self.checked_metric(metric) if metric else self.objective
-        which = self.trials if trials is None else trials
-        return rank(which, tag, goal or self.goal(tag), By.of(by))[:n]
+        if n is not None and (type(n) is not int or n < 0):
+            raise UsageError(f"n is {short(n)}; wanted how many trials, a whole number from 0, or None for all")
+        return [*itertools.chain(*self._ordered(metric, goal, by, trials))][:n]
 
     def best(self, metric: str | None = None, goal: Goal | None = None, by: str | By = "last") -> TrialResult | None:
-        """The best completed trial; None without one."""
-        first = self.top(1, metric, goal, by)
-        return first[0] if first and is_ranked(first[0], metric or self.objective, By.of(by)) else None
+        """The best completed trial; None without one. The arguments are those of `top`."""
+        return next(iter(self._ordered(metric, goal, by)[0]), None)
+
+    def _ordered(
+        self, metric: str | None, goal: Goal | None, by: str | By, trials: Sequence[TrialResult] | None = None
+    ) -> tuple[list[TrialResult], list[TrialResult]]:
+        tag = self.tag_of(metric)
+        return self.order(tag, checked_goal(goal) or self.goal(tag), By.of(by), trials)
+
+    def order(
+        self, tag: str, goal: Goal, by: By = LAST, trials: Sequence[TrialResult] | None = None
+    ) -> tuple[list[TrialResult], list[TrialResult]]:
+        """The trials that have a rank by a metric, best first (ties keep their order), and the others in order."""
+        every = self.trials if trials is None else trials
+        ranked = [trial for trial in self.contenders(every) if is_ranked(trial, tag, by)]
+        sign = -1.0 if goal == "max" else 1.0
+        values = {id(trial): sign * trial.mean(tag, by, goal) for trial in ranked}
+        ranked.sort(key=lambda trial: values[id(trial)])
+        return ranked, [trial for trial in every if id(trial) not in values]
+
+    def contenders(self, trials: Iterable[TrialResult] | None = None) -> list[TrialResult]:
+        """Those of the trials that can have a rank.
+
+        Where some run has hparams, a trial without any is none: it holds the curves of a study, or those that another
+        tool logged beside the runs.
+        """
+        searched = any(run.hparams for run in self.runs)
+        return [trial for trial in (self.trials if trials is None else trials) if trial.hparams or not searched]
 
     def __iter__(self) -> Iterator[TrialResult]:
         return iter(self.trials)
@@ -238,19 +265,27 @@ class Results:
         """The tags that every sweep has, objectives first; all of them when none is shared."""
         objectives = [declared.objective for declared in self.sweeps.values() if declared.objective]
         by_sweep: dict[str, set[str]] = {}
-        for run in self.runs:
+        for run in [run for run in self.runs if run.hparams] or self.runs:
             by_sweep.setdefault(run.sweep, set()).update(run.metrics)
         order = list(dict.fromkeys([*objectives, *self.tags]))
         return [tag for tag in order if all(tag in tags for tags in by_sweep.values())] or order
 
-    def checked_metric(self, metric: str) -> str:
-        """The tag of a metric, given by tag or title, if a run logged it. Raises UsageError with the nearest names."""
+    def tag_of(self, metric: str | None) -> str:
+        """The tag of a metric, given by tag or title; that of the objective when none is given.
+
+        Raises UsageError with the nearest names for one that no run logged, and where there is no objective.
+        """
+        if metric is None:
+            return self.objective
         tags = self.tags
-        if metric not in tags and self.declared:
-            metric = next((tag for tag in self.declared.metrics if self.declared.title(tag) == metric), metric)
+        if metric not in tags:
+            metric = next((tag for tag in self._declared_tags() if self.title(tag) == metric), metric)
         if self.runs and metric not in tags:
             raise UsageError(f"no run logged the metric {metric!r}; {nearest(metric, tags)}")
         return metric
+
+    def _declared_tags(self) -> Iterator[str]:
+        return (tag for declared in (self.declared, *self.sweeps.values()) if declared for tag in declared.metrics)
 
     def goal(self, tag: str) -> Goal:
         """Whether more or less of a metric is better. Raises UsageError when nobody says."""
@@ -265,16 +300,12 @@ class Results:
 
     def title(self, tag: str) -> str:
         """What a table's head calls a metric."""
-        return self.declared.title(tag) if self.declared else tag
+        titles = (declared.title(tag) for declared in (self.declared, *self.sweeps.values()) if declared)
+        return next((title for title in titles if title != tag), tag)
 
     def varying(self) -> tuple[list[str], dict[str, Value]]:
         """The names of the hparams that vary over the trials (or that some lack), and the others with their value."""
-        trials = self.trials
-        names = list(dict.fromkeys(name for trial in trials for name in trial.hparams))
-        seen = {name: {format_value(trial.hparams.get(name, "")) for trial in trials} for name in names}
-        missing = {name for name in names if any(name not in trial.hparams for trial in trials)}
-        same = [name for name in names if len(trials) > 1 and len(seen[name]) == 1 and name not in missing]
-        return [name for name in names if name not in same], {name: trials[0].hparams[name] for name in same}
+        return varying([trial.hparams for trial in self.contenders()])
 
     def to_pandas(self, scalars: bool = False) -> Any:
         """A `pandas.DataFrame` with a row per run, or per point; see `hparams_lab.tables` for its columns."""
@@ -317,12 +348,3 @@ def is_ranked(trial: TrialResult, tag: str, by: By = LAST) -> bool:
     fine = trial.outcome is Outcome.COMPLETED or trial.outcome is Outcome.UNKNOWN
     return fine and math.isfinite(trial.mean(tag, by))
 
-
-def rank(trials: Sequence[TrialResult], tag: str, goal: Goal, by: By = LAST) -> list[TrialResult]:
-    """The ranked trials, best first (ties keep their order), then the others."""
-    ranked = [trial for trial in trials if is_ranked(trial, tag, by)]
-    sign = -1.0 if goal == "max" else 1.0
-    values = {id(trial): sign * trial.mean(tag, by, goal) for trial in ranked}
-    ranked.sort(key=lambda trial: values[id(trial)])
-    there = set(values)
-    return ranked + [trial for trial in trials if id(trial) not in there]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from hparams_lab.errors import UsageError
 from hparams_lab.tensors import SymbolicError, is_symbolic, whole_of
@@ -27,6 +27,13 @@ LARGEST_SCALAR = 3.4028235677973366e38
 
 RESERVED_TAGS = "_hparams_/"
 """Where TensorBoard's HParams plugin keeps its own."""
+
+
+def checked_goal(goal: object) -> Goal | None:
+    """`goal` if it is "max", "min" or None. Raises UsageError."""
+    if goal is not None and goal not in get_args(Goal):
+        raise UsageError(f"goal is {short(goal)}; wanted 'max' or 'min'")
+    return cast("Goal | None", goal)
 
 
 def checked_tag(tag: Any) -> str:
@@ -54,6 +61,11 @@ def checked_step(step: Any) -> int:
             f"step is {short(step)}; wanted a whole number from 0 to 2**31-1, which is what TensorBoard can show"
         )
     return whole
+
+
+def is_of_system(tag: str) -> bool:
+    """Whether a tag is a sample of the machine, at seconds since the start where others have steps."""
+    return tag.startswith(SYSTEM_PREFIX)
 
 
 def is_of_unseen_data(tag: str) -> bool:

@@ -11,11 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hparams_lab.values import Value, name_of, trial_id
+from hparams_lab.values import Value, key_of, name_of, trial_id
 
 
 class HParams(Mapping[Any, Value]):
-    """The values of a trial, read by name or by `HParam` object, in declaration order."""
+    """The values of a trial, read by name or by `HParam` object, in declaration order.
+
+    Equal to a mapping of the same values, in any order: 16 and 16.0 are the same, True and 1 are not.
+    """
 
     __slots__ = ("_values",)
 
@@ -47,8 +50,17 @@ class HParams(Mapping[Any, Value]):
     def __repr__(self) -> str:
         return f"HParams({self._values!r})"
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return _keyed(self._values) == _keyed(other)
+
     def __hash__(self) -> int:
-        return hash(trial_id(self._values))
+        return hash(frozenset(_keyed(self._values).items()))
+
+
+def _keyed(values: Mapping[Any, Any]) -> dict[object, tuple[str, str]]:
+    return {getattr(key, "name", key): key_of(value) for key, value in values.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import ast
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from hparams_lab.errors import HParamValueError, UsageError
@@ -89,6 +89,12 @@ def canonical(value: Value) -> Value:
     return value
 
 
+def key_of(value: object) -> tuple[str, str]:
+    """What tells values apart, for use in a set: 1, 1.0 and `np.int64(1)` have one key; True and "1" have others."""
+    plain = canonical(unwrap(value))
+    return type(plain).__name__, repr(plain)
+
+
 _CANONICAL_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
@@ -123,6 +129,15 @@ def format_value(value: object) -> str:
     if isinstance(value, float) and not isinstance(value, bool):
         return f"{value:.6g}"
     return str(value)
+
+
+def told_apart(values: Sequence[object]) -> list[str]:
+    """Values as a person reads them, with all their digits where fewer would make two different ones look the same."""
+    texts = [format_value(value) for value in values]
+    meant: dict[str, set[tuple[str, str]]] = {}
+    for text, value in zip(texts, values, strict=True):
+        meant.setdefault(text, set()).add(key_of(value))
+    return [repr(value) if len(meant[text]) > 1 else text for text, value in zip(texts, values, strict=True)]
 
 
 def name_of(hparam: Any) -> str:

@@ -310,3 +310,16 @@ def test_two_files_at_once_in_a_directory_are_both_whole(tmp_path):
         one.write(b"1")
         two.write(b"2")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"one": b"1", "two": b"2"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--trials", "--scalars"], "--trials and --scalars were both given; say one of them"),
+        (["--format", "json"], "--format is for -o - only, and -o {out} says its format itself; leave --format out"),
+    ],
+)
+def test_options_that_contradict_each_other(options, said, tmp_path, lab_command):
+    out = tmp_path / "out.csv"
+    code, _, errors = lab_command(tmp_path, "-o", out, *options)
+    assert (code, errors, out.exists()) == (2, f"error: {said.format(out=out)}\n", False)

@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import hparams_lab as lab
+from hparams_lab import errors
 
 PACKAGE = Path(lab.__file__).parent
 LAYERS = (
@@ -17,6 +19,7 @@ LAYERS = (
     (
         "errors",
         "values",
+        "varying",
         "scalar",
         "tensors",
         "measured",
@@ -171,6 +174,28 @@ def test_public_names():
     assert [getattr(lab, name) for name in lab.__all__]
     with pytest.raises(AttributeError, match=r"^module 'hparams_lab' has no attribute 'no_such'$"):
         lab.no_such  # noqa: B018
+
+
+def documented(thing):
+    """The docstrings of a public object and of its public members."""
+    members = [member for name, member in vars(thing).items() if name[0] != "_"] if isinstance(thing, type) else []
+    return " ".join(getattr(one, "__doc__", None) or "" for one in (thing, *members))
+
+
+def test_every_name_that_docs_and_docstrings_use_is_public():
+    texts = [*PACKAGE.rglob("*.py"), *PACKAGE.parent.glob("docs/*.md"), PACKAGE.parent / "README.md"]
+    used = {name for path in texts for name in re.findall(r"\blab\.([A-Za-z]\w*)", path.read_text(encoding="utf-8"))}
+    classes = {
+        node.name
+        for path in MODULES.values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    }
+    public = [getattr(lab, name) for name in lab.__all__]
+    used |= classes & set(re.findall(r"(?<![\w.])[A-Z]\w*[a-z][A-Z]\w+", " ".join(map(documented, public))))
+    assert used >= {"UsageError", "HParamValueError", "run_sweep", "Pruned"}
+    assert used - {*lab.__all__} == set()
+    assert {*errors.__all__} <= {*lab.__all__}
 
 
 LIGHT = {

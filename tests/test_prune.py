@@ -400,3 +400,18 @@ def test_what_a_process_of_the_same_number_left_is_no_hindrance(logdir):
     assert numbers(logdir) == [0, 2, 3, 5]
     prune(plan_prune(logdir, lab.read(logdir), Criteria(failed=True)))
     assert not left.exists()
+
+
+def test_what_a_study_logged_above_its_runs_is_neither_best_nor_pruned(tmp_path):
+    """Nor what Keras's callback left beside them: it has no hparams, and is no trial."""
+    for x in range(3):
+        with lab.start_run(tmp_path, hparams={"x": x}, provenance=False) as run:
+            run.log({"loss": 5.0 - x}, step=1)
+    for above in (tmp_path, tmp_path / "train"):
+        above.mkdir(exist_ok=True)
+        writer = EventFileWriter.create(above, 1.0)
+        writer.add(summaries.scalars({"loss": 0.1}), step=1)
+        writer.close()
+    gone = pruned(tmp_path, keep_best=2, metric="loss", goal="min")
+    assert [removal.run.name for removal in gone] == ["run-0000"]
+    assert [run.name for run in lab.read(tmp_path).runs] == [tmp_path.name, "run-0001", "run-0002", "train"]

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ import numpy as np
 import pytest
 
 import hparams_lab as lab
+from hparams_lab.cli.leaderboard import Asked, Leaderboard
+from hparams_lab.cli.ranking import Rule
+from hparams_lab.cli.standing import going as going_of
 from hparams_lab.curve import Scalars
 from hparams_lab.report import facts, plots
 from hparams_lab.report.axis import Axis, Range
@@ -345,3 +349,19 @@ def test_open_shows_the_page_in_the_browser(tmp_path):
     command = [sys.executable, "-m", "hparams_lab", "report", "logs", "--open"]
     subprocess.run(command, cwd=tmp_path, env={**os.environ, "BROWSER": f"{browser} %s"}, check=True)
     assert (tmp_path / "asked").read_text() == f"{(tmp_path / 'report.html').as_uri()}\n"
+
+
+def test_samples_of_the_machine_are_neither_curves_nor_columns():
+    steps = np.arange(1.0, 4.0)
+    cpu = Scalars(np.arange(1, 4), steps, steps)
+    one = run(0, {"rate": 0.1}, 0.5, curve=[0.4, 0.5])
+    columns, metrics = {"sys/cpu_percent": cpu, **one.columns}, {"sys/cpu_percent": 3.0, **one.metrics}
+    sampled = replace(one, columns=columns, metrics=metrics)
+    study = study_of(sampled, run(1, {"rate": 0.2}, 0.4))
+    assert [plot.heading for plot in curves(study)] == ["accuracy"]
+    assert "sys/" not in said_by(study)
+    assert "sys/" not in study.results._repr_html_()
+    board = Leaderboard(Rule().over(study.results), Asked(), Path("logs"))
+    assert "sys/" not in "".join(board.lines(200))
+    going = going_of(replace(sampled, outcome=Outcome.RUNNING), study.results, 200.0, "accuracy")
+    assert going.step == 2  # of its epochs, not of the seconds

@@ -1,17 +1,24 @@
 """Ranking: which trial is best, which never are, and what a trial of several runs comes to."""
 
 import math
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hparams_lab.cli.leaderboard import Asked, Leaderboard
+from hparams_lab.cli.ranking import Rule
+from hparams_lab.declared import Declared
 from hparams_lab.errors import UsageError
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
+from hparams_lab.importance import importance
+from hparams_lab.report.study import Study
 from hparams_lab.results import Outcome, Results, RunResult, Scalars
 from hparams_lab.space import Discrete
-from hparams_lab.trial import Trial
+from hparams_lab.trial import HParams, Trial
 
 EXPERIMENT = Experiment([HParam("x", Discrete(range(9)))], [Metric("accuracy"), Metric("loss"), Metric("epochs")])
 
@@ -150,3 +157,68 @@ def test_run_tells_its_time_and_scalars():
     assert going.seconds is None
     assert results(one, going).trials[0].seconds is None
     assert [run(0, name).is_over for name in ("pruned", "running", "interrupted")] == [True, False, False]
+
+
+@pytest.mark.parametrize("goal", ["maximum", "Max", "minimize", "", 1, True])
+def test_a_goal_is_max_or_min(goal):
+    for call in (THREE.top, THREE.best, partial(importance, THREE), partial(Study.of, THREE, "study")):
+        with pytest.raises(UsageError, match=f"^goal is {goal!r}; wanted 'max' or 'min'$"):
+            call(goal=goal)
+
+
+@pytest.mark.parametrize("n", [-1, 2.0, True, "2"])
+def test_how_many_trials_is_a_whole_number(n):
+    with pytest.raises(UsageError, match=rf"^n is {n!r}; wanted how many trials, a whole number from 0, or None for"):
+        THREE.top(n)
+    assert THREE.top(0) == []
+
+
+def test_a_metric_may_be_named_by_its_title():
+    titled = Experiment(EXPERIMENT.hparams, [Metric("acc", "Accuracy"), Metric("loss", "Loss")])
+    runs = [run(0, acc=0.5, loss=2.0), run(1, acc=0.9, loss=3.0)]
+    of_one = results(*runs, experiment=titled)
+    of_several = Results(None, tuple(runs), {"a": Declared.of(titled), "b": Declared.of(EXPERIMENT)})
+    for found in (of_one, of_several):
+        assert order([found.best("Accuracy"), found.best("acc"), found.best("Loss")]) == [1, 1, 0]
+        assert order(found.top(metric="Loss")) == [0, 1]
+        assert found.title("acc") == Study.of(found, "study", "Accuracy").title == "Accuracy"
+
+
+def bare(**metrics):
+    """What is logged beside the runs: it has no hparams."""
+    return replace(run(0, "unknown", **metrics), name="root", hparams=HParams({}), trial_id="root")
+
+
+def test_where_runs_have_hparams_one_without_any_has_no_rank():
+    found = results(bare(accuracy=0.99, best=1.0), *THREE.runs, bare(accuracy=0.98))
+    assert [trial.name for trial in found.top()] == ["run-1", "run-2", "run-0", "root"]
+    assert found.best().name == "run-1"
+    assert found.best("best", "max") is None
+    assert found.varying() == (["x"], {})
+    assert importance(found).n == 3
+    study = Study.of(found, "study")
+    assert study.best.trial.name == "run-1"
+    assert [point.rank for point in study.points if point.trial.name == "root"] == [None]
+    assert "<td>-</td><td>root</td>" in found._repr_html_()
+    assert results(bare(accuracy=0.9)).best().name == "root"
+    assert results(bare(accuracy=0.9), experiment=None).objective == "accuracy"
+    assert results(bare(accuracy=0.9), run(1, loss=0.1), experiment=None).objective == "loss"
+
+
+@pytest.mark.parametrize(
+    ("values", "varies"),
+    [
+        ([0.1000000001, 0.1000000002], True), ([16, 16.0], False), ([True, 1], True), ([False, 0.0], True),
+        (["1", 1], True), ([None, "None"], True), ([0.0, -0.0], False), ([1e6, 1000000], False),
+    ],
+)  # fmt: skip
+def test_whether_an_hparam_varies_is_one_answer(values, varies):
+    of = {str(n): HParams({"x": value}) for n, value in enumerate(values)}
+    found = results(*(replace(run(0, accuracy=0.5), trial_id=key, hparams=hparams) for key, hparams in of.items()))
+    assert found.varying() == (["x"], {}) if varies else ([], {"x": values[0]})
+    assert list(Study.of(found, "study").varying) == found.varying()[0]
+    board = Leaderboard(Rule().over(found), Asked(), Path("logs")).lines(100)
+    assert ("the same for all" in board[0]) is not varies
+    shown = [line.split()[2] for line in board[1:3]]
+    assert not varies or len({*shown}) == 2  # and so that they can be told apart
+    assert importance(found).reason.startswith("1 hparam varies" if varies else "no hparam varies")

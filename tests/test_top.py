@@ -295,3 +295,11 @@ def test_it_imports_little(logs):
     )
     ran = subprocess.run([sys.executable, "-c", script, logs], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-1] == ""
+
+
+@pytest.mark.parametrize("command", ["top", "importance", "report", "prune", "show", "compare"])
+def test_max_and_min_together_are_refused(command, tmp_path, lab_command):
+    more = {"prune": ["--failed"], "show": ["best"], "compare": ["best", "run-1"]}.get(command, [])
+    code, said, errors = lab_command(command, tmp_path, *more, "--max", "--min")
+    assert (code, said, errors) == (2, "", "error: --max and --min were both given; say one of them\n")
+    assert list(tmp_path.iterdir()) == []

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from hparams_lab.errors import HParamValueError, UsageError
 from hparams_lab.hparam import HParam
-from hparams_lab.space import IntInterval
+from hparams_lab.space import Discrete, IntInterval
 from hparams_lab.trial import HParams, RunSpec, Trial, derive_seed
-from hparams_lab.values import canonical, checked, format_value, parse_literal, trial_id, unwrap
+from hparams_lab.values import canonical, checked, format_value, key_of, parse_literal, trial_id, unwrap
 
 INTEGERS = st.integers(-(2**53), 2**53)
 VALUES = st.none() | st.booleans() | INTEGERS | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -169,3 +169,19 @@ def test_run_of_a_trial_is_named_by_its_place_and_seeded_by_its_id():
 @given(st.lists(st.integers() | st.text()))
 def test_derived_seeds_fit_every_framework(parts):
     assert 0 <= derive_seed(*parts) < 2**31
+
+
+@pytest.mark.parametrize("one", [True, 1, 1.0, np.int64(1), np.float32(1), "1", 0, False, None, "None", math.nan, 0.1])
+@pytest.mark.parametrize("other", [True, 1, 1.0, np.int64(1), np.bool_(True), 0, False, -0.0, None, math.nan, 0.1])
+def test_equal_hparams_have_equal_hashes(one, other):
+    """And are equal to a dict of the same values, in both orders; True is not 1, in any place."""
+    first, second = HParams({"a": one, "b": 2}), HParams({"b": 2.0, "a": other})
+    assert (first == second) is (key_of(one) == key_of(other)) is (hash(first) == hash(second))
+    assert (first == {"a": other, "b": 2}) is ({"b": 2, "a": other} == first) is (first == second)
+    assert len({first, second}) == 2 - (first == second)
+
+
+def test_hparams_are_compared_with_mappings_only():
+    assert HParams({}) == {}
+    assert HParams({"a": 1}) not in ({"a": 1, "b": 1}, {"b": 1}, 1, [("a", 1)])
+    assert HParams({"a": np.float32(0.1)}) == {HParam("a", Discrete([0.1])): 0.1}

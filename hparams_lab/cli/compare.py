@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from hparams_lab.cli.again import provenance_of
+from hparams_lab.cli.leaderboard import value_texts
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Ranking, Rule, find_run, find_trial, ranking_options
 from hparams_lab.cli.table import Cell, Column, echo, fitted, outcome_cell, terminal_width
@@ -20,7 +21,7 @@ from hparams_lab.errors import UsageError
 from hparams_lab.events.logdir import read
 from hparams_lab.paths import local
 from hparams_lab.results import RunResult, TrialResult
-from hparams_lab.values import canonical, format_value
+from hparams_lab.varying import varying
 from hparams_lab.where import MISSING
 from hparams_lab.words import dump, mean_in_words, time_taken
 
@@ -204,12 +205,8 @@ class Comparison:
         return [self._values(name, [one.trial.hparams.get(name, MISSING) for one in self._trials]) for name in names]
 
     def _values(self, name: str, values: Sequence[Any]) -> Fact:
-        keys = [MISSING if value is MISSING else (type(value) is bool, canonical(value)) for value in values]
-        differs = any(key != keys[0] for key in keys)
-        texts = ["-" if value is MISSING else format_value(value) for value in values]
-        if differs and len(set(texts)) == 1:  # they differ beyond what is usually shown
-            texts = [repr(value) for value in values]
-        return Fact(name, tuple(map(Cell, texts)), differs)
+        named = [{} if value is MISSING else {name: value} for value in values]
+        return Fact(name, tuple(map(Cell, value_texts(values))), bool(varying(named)[0]))
 
     def _tags(self) -> list[str]:
         tags = dict.fromkeys(tag for one in self._trials for tag in one.trial.metrics)

@@ -28,14 +28,16 @@ STREAMS = [name.removeprefix(".") for name, known in FORMATS.items() if known.is
 @click.option(
     "-o", "output", required=True, metavar="FILE", help="The file; its end says the format. - for the screen."
 )
-@click.option("--trials", "rows", flag_value="trials", help="One row per trial: means over its runs, and their spread.")
-@click.option("--scalars", "rows", flag_value="scalars", help="One row per point of every metric.")
+@click.option("--trials", "by_trial", is_flag=True, help="One row per trial: means over its runs, and their spread.")
+@click.option("--scalars", "by_point", is_flag=True, help="One row per point of every metric.")
 @click.option(
-    "--format", "named", type=click.Choice(STREAMS), default="csv", show_default=True, help="The format of -o -."
+    "--format", "named", type=click.Choice(STREAMS), help="The format of -o -.  [default: csv]"
 )
 @click.option("--where", metavar="CONDITION", help="Only these trials, such as 'lr < 0.01 and optimizer = adam'.")
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
-def command(logdir: Path, output: str, rows: str | None, named: str, where: str | None, force: bool) -> None:
+def command(
+    logdir: Path, output: str, by_trial: bool, by_point: bool, named: str | None, where: str | None, force: bool
+) -> None:
     """Write what is in LOGDIR to a .csv, .json, .jsonl, .parquet or .xlsx file: one row per run.
 
     A column is called what it holds: an hparam's name, a metric's tag (its last value). Numbers keep all their digits.
@@ -47,15 +49,20 @@ def command(logdir: Path, output: str, rows: str | None, named: str, where: str 
       hparams-lab export logs/digits -o points.parquet --scalars --where 'num_units = 32'
       hparams-lab export logs/digits -o - --format jsonl | head -1
     """
+    if by_trial and by_point:
+        raise UsageError("--trials and --scalars were both given; say one of them")
+    rows = "trials" if by_trial else "scalars" if by_point else None
     path = local(output, UsageError)
     if output != "-":
+        if named:
+            raise UsageError(f"--format is for -o - only, and -o {output} says its format itself; leave --format out")
         format_of(path).check()
         check_target(path, force)
     results = read(logdir, thin=None if rows == "scalars" else extremes)
     tables = tables_of(results, rows, matching(results, where, logdir) if where else None)
     if output == "-":
         stdout = sys.stdout.buffer
-        FORMATS[f".{named}"].write(tables, stdout)
+        FORMATS[f".{named or 'csv'}"].write(tables, stdout)
         stdout.flush()
         return
     count = export(tables, path, force=force)
@@ -64,7 +71,7 @@ def command(logdir: Path, output: str, rows: str | None, named: str, where: str 
 
 def matching(results: Results, where: str, logdir: Path) -> list[TrialResult]:
     """The trials for which a condition holds, in their order. Raises UsageError for one that is none."""
-    in_order = Ranking(results, None, "max", LAST, results.trials)
+    in_order = Ranking(results, None, "max", LAST, results.trials, 0)
     return [row.trial for row in Leaderboard(in_order, Asked(where=parse_where(where)), logdir).rows]
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.text import Text
 
 from hparams_lab.cli.paths import PATH
+from hparams_lab.cli.ranking import Rule, ranking_options
 from hparams_lab.cli.table import GAP, Column, fitted
-from hparams_lab.curve import By
 from hparams_lab.events.logdir import read
 from hparams_lab.importance import Importance, Importances, importance
 from hparams_lab.words import dump
@@ -21,12 +21,9 @@ WIDEST_BAR, NARROWEST_BAR = 40, 10
 
 @click.command(short_help="Tell which hyperparameters matter.")
 @click.argument("logdir", type=PATH)
-@click.option("--metric", help="The metric to explain.  [default: the objective]")
-@click.option("--max", "goal", flag_value="max", help="More of the metric is better; counts with --by best.")
-@click.option("--min", "goal", flag_value="min", help="Less of the metric is better; counts with --by best.")
-@click.option("--by", default="last", show_default=True, help="Each run's number: last, best or mean-of-last-N.")
+@partial(ranking_options, metric_is="The metric to explain.", goal_counts="; counts with --by best.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
-def command(logdir: Path, metric: str | None, goal: Any, by: str, as_json: bool) -> None:
+def command(logdir: Path, rule: Rule, as_json: bool) -> None:
     """Tell which hyperparameters of LOGDIR matter for a metric, and how sure that is.
 
     A share is the part of the metric's variance that an hparam explains on trials which a random forest has not seen,
@@ -39,7 +36,7 @@ def command(logdir: Path, metric: str | None, goal: Any, by: str, as_json: bool)
       hparams-lab importance logs/digits --metric hploss --by best
       hparams-lab importance logs/digits --json
     """
-    found = importance(read(logdir, thin=By.of(by).thin), metric, goal, by)
+    found = importance(read(logdir, thin=rule.by.thin), rule.metric, rule.goal, rule.by)
     if as_json:
         click.echo(dump(_as_json(found)))
     else:

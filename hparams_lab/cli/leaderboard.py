@@ -14,7 +14,8 @@ import click
 from hparams_lab.cli.ranking import FIELDS, Name, Names, Ranking, comma_separated
 from hparams_lab.cli.table import UNLIMITED, Cell, Column, cut, fitted, outcome_cell
 from hparams_lab.results import Results, TrialResult
-from hparams_lab.values import Value, format_value
+from hparams_lab.scalar import is_of_system
+from hparams_lab.values import Value, format_value, told_apart
 from hparams_lab.where import MISSING, Condition
 from hparams_lab.words import counted, mean_in_words, run_as_json, time_taken, visible
 
@@ -151,7 +152,8 @@ class Leaderboard:
         """The metrics shown unasked: the one that ranks, and those declared, or some that were logged."""
         results, tag = self.ranking.results, self.ranking.tag
         declared = [tag for one in (results.declared, *results.sweeps.values()) if one for tag in one.metrics]
-        return [*dict.fromkeys([*([] if tag is None else [tag]), *(declared or sorted(results.tags)[:LOGGED_SHOWN])])]
+        shown = [tag for tag in declared or sorted(results.tags) if not is_of_system(tag)]
+        return [*dict.fromkeys([*([] if tag is None else [tag]), *(shown if declared else shown[:LOGGED_SHOWN])])]
 
     def _column(self, asked: Name, expendable: int, trials: Sequence[TrialResult]) -> Column:
         if asked.kind == "metric":
@@ -159,7 +161,7 @@ class Leaderboard:
             return Column(head, [self._number(trial, asked.name) for trial in trials], expendable, right=True)
         if asked.kind == "hparam":
             values = [asked.of(trial, self.ranking) for trial in trials]
-            return Column(asked.name, ["-" if v is MISSING else format_value(v) for v in values], expendable)
+            return Column(asked.name, value_texts(values), expendable)
         if asked.name == "outcome":
             return Column("outcome", [outcome_cell(trial.outcome) for trial in trials], expendable)
         if asked.name == "seconds":
@@ -190,6 +192,12 @@ class Leaderboard:
         if tag is None or (results.declared and results.declared.objective):
             return ""
         return f"; ranked by {visible(results.title(tag))}, {'most' if self.ranking.goal == 'max' else 'least'} first"
+
+
+def value_texts(values: Sequence[Any]) -> list[str]:
+    """The values of an hparam, a dash where a trial has none."""
+    texts = iter(told_apart([value for value in values if value is not MISSING]))
+    return ["-" if value is MISSING else next(texts) for value in values]
 
 
 def damage(results: Results, logdir: Path) -> Iterator[str]:

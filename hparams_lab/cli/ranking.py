@@ -14,7 +14,7 @@ import click
 
 from hparams_lab.curve import LAST, By
 from hparams_lab.errors import UsageError
-from hparams_lab.results import Results, RunResult, TrialResult, is_ranked, nearest, rank
+from hparams_lab.results import Results, RunResult, TrialResult, nearest
 from hparams_lab.scalar import Goal
 from hparams_lab.values import Value
 from hparams_lab.where import MISSING
@@ -36,16 +36,14 @@ class Rule:
         """The ranking of these results. Raises UsageError for an unknown metric or goal."""
         tag = self._tag(results)
         goal = self._goal(results, tag) if tag is not None else "max"
-        ranked = rank(results.trials, tag, goal, self.by) if tag is not None else results.trials
-        return Ranking(results, tag, goal, self.by, tuple(ranked))
+        ranked, others = results.order(tag, goal, self.by) if tag is not None else ([], results.trials)
+        return Ranking(results, tag, goal, self.by, (*ranked, *others), len(ranked))
 
     def _tag(self, results: Results) -> str | None:
-        if self.metric is not None:
-            return results.checked_metric(self.metric)
         try:
-            return results.objective
+            return results.tag_of(self.metric)
         except UsageError:
-            if results.tags:
+            if results.tags or self.metric is not None:
                 raise
             return None
 
@@ -58,23 +56,21 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Trials in their order. `tag` is None where no metric was logged at all, and so none is ranked."""
+    """Trials in their order, the first `ranked` with a rank.
+
+    `tag` is None where no metric was logged at all, and so none is ranked.
+    """
 
     results: Results
     tag: str | None
     goal: Goal
     by: By
     trials: tuple[TrialResult, ...]
+    ranked: int
 
     def rank(self, place: int) -> int | None:
         """The rank of the trial at a place (from 0); None for one that is only listed."""
-        trial = self.trials[place]
-        return place + 1 if self.tag is not None and is_ranked(trial, self.tag, self.by) else None
-
-    @property
-    def ranked(self) -> int:
-        """How many trials have a rank."""
-        return sum(self.rank(place) is not None for place in range(len(self.trials)))
+        return place + 1 if place < self.ranked else None
 
     def goal_of(self, tag: str) -> Goal | None:
         """Which way a metric is better; None where nobody says."""
@@ -101,12 +97,14 @@ class Ranking:
         return None if self.mean(trial, tag) is None else trial.spread(tag, *self._how(tag))
 
 
-def ranking_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def ranking_options(
+    command: Callable[..., Any], metric_is: str = "The metric to rank by.", goal_counts: str = "."
+) -> Callable[..., Any]:
     """`--metric`, `--min`, `--max` and `--by`; the command gets them as `rule`."""
 
-    @click.option("--metric", help="The metric to rank by.  [default: the objective]")
-    @click.option("--max", "more", is_flag=True, help="More of the metric is better.")
-    @click.option("--min", "less", is_flag=True, help="Less of the metric is better.")
+    @click.option("--metric", help=f"{metric_is}  [default: the objective]")
+    @click.option("--max", "more", is_flag=True, help=f"More of the metric is better{goal_counts}")
+    @click.option("--min", "less", is_flag=True, help=f"Less of the metric is better{goal_counts}")
     @click.option(
         "--by",
         default="last",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from hparams_lab.cli.paths import PATH
+from hparams_lab.cli.ranking import Rule, ranking_options
 from hparams_lab.errors import MissingExtraError
 
 
@@ -16,12 +16,7 @@ from hparams_lab.errors import MissingExtraError
 @click.option(
     "-o", "--output", type=PATH, default=Path("report.html"), show_default=True, help="The file."
 )
-@click.option("--metric", help="The metric to rank by.  [default: the objective]")
-@click.option("--max", "goal", flag_value="max", help="More of the metric is better.")
-@click.option("--min", "goal", flag_value="min", help="Less of the metric is better.")
-@click.option(
-    "--by", default="last", show_default=True, help="Which number of a run counts: last, best, mean-of-last-N."
-)
+@ranking_options
 @click.option(
     "--png", type=PATH, metavar="DIR", help="Write each plot as a picture into DIR too."
 )
@@ -31,9 +26,7 @@ from hparams_lab.errors import MissingExtraError
 def command(
     logdir: Path,
     output: Path,
-    metric: str | None,
-    goal: Any,
-    by: str,
+    rule: Rule,
     png: Path | None,
     predictions: bool,
     force: bool,
@@ -62,7 +55,7 @@ def command(
 
     plotly_js = _plotly_js()
     check_target(output, force)
-    study = Study.of(read(logdir), logdir.resolve().name or str(logdir), metric, goal, by)
+    study = Study.of(read(logdir), logdir.resolve().name or str(logdir), rule.metric, rule.goal, rule.by)
     made = report(study, predictions_section(study, logdir, predictions))
     if png:
         check_pictures(png, made.plots, force)

@@ -26,6 +26,7 @@ from hparams_lab.progress.standing import (
     worth_showing,
 )
 from hparams_lab.results import Outcome, Results, RunResult
+from hparams_lab.scalar import is_of_system
 from hparams_lab.words import BATCH_TAGS, epochs_of
 
 LATEST = 100
@@ -115,7 +116,7 @@ def going(run: RunResult, results: Results, now: float, tag: str | None) -> Goin
 
 def _last_points(run: RunResult) -> Scalars | None:
     """The points of the tag that has come farthest, in epochs where the run counts those; None before the first."""
-    by_tag = {tag: points for tag, points in run.columns.items() if len(points.steps)}
+    by_tag = {tag: points for tag, points in run.columns.items() if len(points.steps) and not is_of_system(tag)}
     of_epochs = [points for tag, points in by_tag.items() if not tag.startswith(BATCH_TAGS)]
     found = of_epochs if epochs_of(run.hparams) else by_tag.values()
     return max(found, key=lambda points: points.steps[-1], default=None)

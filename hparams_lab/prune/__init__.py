@@ -17,8 +17,8 @@ from hparams_lab.events.owned import Owned, owned
 from hparams_lab.events.tree import above_of
 from hparams_lab.locks import is_held
 from hparams_lab.paths import MODEL, OUTPUT_LOG, local
-from hparams_lab.results import Outcome, Results, RunResult, is_ranked
-from hparams_lab.scalar import Goal
+from hparams_lab.results import Outcome, Results, RunResult
+from hparams_lab.scalar import Goal, checked_goal
 from hparams_lab.words import BROKEN
 
 PRUNED = ".pruned-"
@@ -111,16 +111,13 @@ def _chosen(results: Results, criteria: Criteria) -> dict[int, str]:
 
 
 def _not_among_the_best(results: Results, criteria: Criteria) -> Iterator[RunResult]:
-    tag = results.checked_metric(criteria.metric) if criteria.metric else results.objective
-    trials = results.top(None, tag, criteria.goal, criteria.by)
-    best = [trial for trial in trials if is_ranked(trial, tag, criteria.by)][: criteria.keep_best]
-    if trials and not best:
+    tag = results.tag_of(criteria.metric)
+    ranked, others = results.order(tag, checked_goal(criteria.goal) or results.goal(tag), criteria.by)
+    if others and not ranked:
         raise UsageError(f"no trial completed with a finite {tag!r}, so none would stay; name another --metric")
-    staying = {(trial.sweep, trial.id) for trial in best}
-    for trial in trials:
-        if (trial.sweep, trial.id) not in staying:
-            goes_on = trial.outcome is Outcome.RUNNING  # the runs that it has so far are needed for its mean
-            yield from (run for run in trial.runs if not goes_on or run.outcome is Outcome.RUNNING)
+    for trial in results.contenders([*ranked[criteria.keep_best :], *others]):
+        goes_on = trial.outcome is Outcome.RUNNING  # the runs that it has so far are needed for its mean
+        yield from (run for run in trial.runs if not goes_on or run.outcome is Outcome.RUNNING)
 
 
 # --- what is spared -------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from hparams_lab.report.plots import BEST, FAILED, PLAIN, PRUNED, Plot, figure, 
 from hparams_lab.report.study import Point, Study, said_with, spaced
 from hparams_lab.report.text import as_label
 from hparams_lab.results import Outcome, RunResult
+from hparams_lab.scalar import is_of_system
 
 MOST_TAGS, MOST_CURVES, MOST_POINTS = 5, 60, 300
 MOST_PRUNED = 20
@@ -40,7 +41,8 @@ def curves(study: Study) -> list[Plot]:
 
 
 def _curved(run: RunResult) -> list[str]:
-    return [tag for tag, scalars in run.columns.items() if len(scalars.values) > 1 and not tag.startswith("system/")]
+    many = (tag for tag, scalars in run.columns.items() if len(scalars.values) > 1)
+    return [tag for tag in many if not is_of_system(tag)]
 
 
 def _is_of(study: Study, tag: str) -> bool:

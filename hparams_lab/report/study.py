@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hparams_lab.curve import By
-from hparams_lab.results import Results, TrialResult, is_ranked
-from hparams_lab.scalar import Goal
+from hparams_lab.results import Results, TrialResult
+from hparams_lab.scalar import Goal, checked_goal
 from hparams_lab.values import Value
 
 
@@ -47,11 +47,11 @@ class Study:
     ) -> Study:
         """The study of what was read. Raises UsageError for a metric or rule that cannot be, as `Results.top` does."""
         by = By.of(by)
-        tag = results.checked_metric(metric) if metric else _objective(results)
-        goal = goal or (results.goal(tag) if tag else "max")
-        points = _points(results.trials, tag, goal, by)
+        tag = results.tag_of(metric) if metric else _objective(results)
+        goal = checked_goal(goal) or (results.goal(tag) if tag else "max")
+        points = _points(results, tag, goal, by)
         ranked = sorted((p for p in points if p.rank is not None), key=lambda point: point.rank or 0)
-        varying, same = _varying([point.trial for point in points])
+        varying, same = results.varying()
         return cls(name, results, tag, goal, by, tuple(points), tuple(ranked), tuple(varying), same)
 
     @property
@@ -90,29 +90,15 @@ def _objective(results: Results) -> str | None:
     return results.objective if declared or results.tags else None
 
 
-def _points(trials: Sequence[TrialResult], tag: str | None, goal: Goal, by: By) -> list[Point]:
-    """The trials in the order of their start, each with its rank. Ties keep the order in which they were read."""
-    values = [trial.mean(tag, by, goal) if tag else math.nan for trial in trials]
-    places = [n for n, trial in enumerate(trials) if tag and is_ranked(trial, tag, by) and math.isfinite(values[n])]
-    sign = -1.0 if goal == "max" else 1.0
-    ranks = {n: rank for rank, n in enumerate(sorted(places, key=lambda n: sign * values[n]), 1)}
+def _points(results: Results, tag: str | None, goal: Goal, by: By) -> list[Point]:
+    """The trials in the order of their start, each with its rank."""
+    trials = results.trials
+    among = {id(trial) for trial in results.contenders(trials)}
+    values = [trial.mean(tag, by, goal) if tag and id(trial) in among else math.nan for trial in trials]
+    ranked = results.order(tag, goal, by, trials)[0] if tag else []
+    ranks = {id(trial): rank for rank, trial in enumerate(ranked, 1)}
     in_time = sorted(range(len(trials)), key=lambda n: min(run.started for run in trials[n].runs))
-    return [Point(trials[n], place, ranks.get(n), values[n]) for place, n in enumerate(in_time, 1)]
-
-
-def _varying(trials: Sequence[TrialResult]) -> tuple[list[str], dict[str, Value]]:
-    """The hparams that vary over the trials or that some lack, and the others with their value."""
-    names = dict.fromkeys(name for trial in trials for name in trial.hparams)
-    same: dict[str, Value] = {}
-    for name in names:
-        first = trials[0].hparams.get(name)
-        if len(trials) > 1 and all(name in t.hparams and _equal(t.hparams[name], first) for t in trials):
-            same[name] = first
-    return [name for name in names if name not in same], same
-
-
-def _equal(one: Value, other: Value) -> bool:
-    return isinstance(one, bool) is isinstance(other, bool) and one == other
+    return [Point(trials[n], place, ranks.get(id(trials[n])), values[n]) for place, n in enumerate(in_time, 1)]
 
 
 Ranked = TypeVar("Ranked")

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from hparams_lab.errors import UsageError
-from hparams_lab.results import Outcome, Results, TrialResult, is_ranked
+from hparams_lab.results import Outcome, Results, TrialResult
+from hparams_lab.scalar import is_of_system
 from hparams_lab.tables import logged_tags
-from hparams_lab.values import format_value
+from hparams_lab.values import told_apart
 from hparams_lab.words import visible
 
 SHOWN_TRIALS = 10
@@ -21,19 +22,20 @@ def to_html(results: Results) -> str:
     trials = results.trials
     if not trials:
         return "<p>no trials yet</p>"
-    ranking, shown = _ranked(results)
-    rows = "".join(_row("td", cells) for cells in zip(*_html_columns(results, ranking, shown), strict=True))
+    ranking, ranked, shown = _ranked(results)
+    rows = "".join(_row("td", cells) for cells in zip(*_html_columns(results, ranking, ranked, shown), strict=True))
     head = _row("th", _html_heads(results, ranking))
     return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table><p>{escape(_summary(results, len(shown)))}</p>"
 
 
-def _ranked(results: Results) -> tuple[str | None, list[TrialResult]]:
-    """The metric that ranks and the best trials; the first ones where none ranks."""
+def _ranked(results: Results) -> tuple[str | None, int, list[TrialResult]]:
+    """The metric that ranks, how many trials it ranks, and the best ones; the first ones where none ranks."""
     try:
         tag = results.objective
-        return tag, results.top(SHOWN_TRIALS)
+        ranked, others = results.order(tag, results.goal(tag))
+        return tag, len(ranked), [*ranked, *others][:SHOWN_TRIALS]
     except UsageError:
-        return None, list(results.trials[:SHOWN_TRIALS])
+        return None, 0, list(results.trials[:SHOWN_TRIALS])
 
 
 def _html_heads(results: Results, ranking: str | None) -> list[str]:
@@ -41,10 +43,12 @@ def _html_heads(results: Results, ranking: str | None) -> list[str]:
     return ["rank", "run", *metrics, *_shown_hparams(results), "time", "outcome"]
 
 
-def _html_columns(results: Results, ranking: str | None, trials: Sequence[TrialResult]) -> list[list[str]]:
-    ranks = [str(i) if ranking and is_ranked(trial, ranking) else "-" for i, trial in enumerate(trials, 1)]
+def _html_columns(
+    results: Results, ranking: str | None, ranked: int, trials: Sequence[TrialResult]
+) -> list[list[str]]:
+    ranks = [str(place) if place <= ranked else "-" for place in range(1, len(trials) + 1)]
     metrics = [[_measured(trial, tag) for trial in trials] for tag in _shown_metrics(results, ranking)]
-    hparams = [[format_value(trial.hparams.get(name, "-")) for trial in trials] for name in _shown_hparams(results)]
+    hparams = [told_apart([trial.hparams.get(name, "-") for trial in trials]) for name in _shown_hparams(results)]
     times = ["-" if trial.seconds is None else f"{trial.seconds:.1f} s" for trial in trials]
     return [
         ranks,
@@ -57,7 +61,8 @@ def _html_columns(results: Results, ranking: str | None, trials: Sequence[TrialR
 
 
 def _shown_metrics(results: Results, ranking: str | None) -> list[str]:
-    return list(dict.fromkeys([*([ranking] if ranking else []), *logged_tags(results)]))[:SHOWN_METRICS]
+    others = [tag for tag in logged_tags(results) if not is_of_system(tag)]
+    return list(dict.fromkeys([*([ranking] if ranking else []), *others]))[:SHOWN_METRICS]
 
 
 def _shown_hparams(results: Results) -> list[str]:
