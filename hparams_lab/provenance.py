@@ -9,6 +9,7 @@ import contextlib
 import functools
 import glob
 import platform
+import re
 import shlex
 import socket
 import subprocess
@@ -118,5 +119,23 @@ def provenance_markdown(installed: bool = False) -> str:
     return "\n".join(["| | |", "| --- | --- |", *rows])
 
 
+def provenance_in(markdown: str) -> dict[str, str]:
+    """Everything by name again, as it was before `provenance_markdown` wrote it; empty for another text."""
+    rows = re.findall(r"^\| (.+?) \| (.*) \|$", markdown, re.MULTILINE)
+    return {name: _ENTITY.sub(_meant, value.replace("\\|", "|")) for name, value in rows if name != "---"}
+
+
+_ENTITY = re.compile(r"&(?:#(\d{1,7})|amp);")
+_LINE_ENDS = re.compile("[\0-\x1f\x7f\x85\u2028\u2029]")
+
+
 def _cell(value: str) -> str:
-    return " ".join(value.replace("|", "\\|").split())
+    """A value in one line of a table: what would end the cell or the line as an entity, which Markdown shows."""
+    safe = _ENTITY.sub(lambda found: f"&amp;{found[0][1:]}", value).replace("|", "\\|")
+    return _LINE_ENDS.sub(lambda found: f"&#{ord(found[0])};", safe)
+
+
+def _meant(entity: re.Match[str]) -> str:
+    if not entity[1]:
+        return "&"
+    return chr(int(entity[1])) if int(entity[1]) <= sys.maxunicode else entity[0]

@@ -324,3 +324,17 @@ def test_a_run_that_goes_on(show, tmp_path):
     one = found(show, tmp_path, "mine")["runs"][0]
     assert (one["outcome"], one["ended"], one["now"]["step"], one["now"]["epochs"]) == ("running", None, 3, 15)
     run.finish()
+
+
+def test_the_command_to_run_again_is_the_one_that_ran(tmp_path, show):
+    """For JSON as it was, and on the screen as bash reads it back."""
+    words = ["two  spaces", " at the ends ", "a\ttab", "line\nend", "a|b\\|c", "&#124;&amp;", "it's \x1b[2J", ""]
+    (tmp_path / "loop.py").write_text(
+        "import hparams_lab as lab\nwith lab.start_run('logs', hparams={'x': 1}) as run: run.log({'loss': 1.0})\n"
+    )
+    subprocess.run([sys.executable, "loop.py", *words], cwd=tmp_path, check=True)
+    logs = tmp_path / "logs"
+    assert shlex.split(found(show, logs, "best")["again"]["command"])[1:] == ["loop.py", *words]
+    (command,) = (line for line in show(logs, "best")[-2:] if "loop.py" in line)
+    told = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, text=True, check=True)
+    assert told.stdout.split("\0")[1:-1] == ["loop.py", *words]

@@ -15,9 +15,10 @@ from hparams_lab.declared import Declared
 from hparams_lab.errors import HParamsLabError
 from hparams_lab.events.logdir import load_sweep
 from hparams_lab.paths import LogDirPaths
-from hparams_lab.provenance import PROVENANCE_TAG
+from hparams_lab.provenance import PROVENANCE_TAG, provenance_in
 from hparams_lab.results import Results, RunResult, TrialResult
 from hparams_lab.values import Value
+from hparams_lab.words import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,26 @@ class Again:
 
 def provenance_of(run: RunResult) -> dict[str, str]:
     """Where a run came from, by name: the rows of the Markdown table that it logged; empty without one."""
-    rows = re.findall(r"^\| (.+?) \| (.*) \|$", run.texts.get(PROVENANCE_TAG, ""), re.MULTILINE)
-    return {name: value.replace("\\|", "|") for name, value in rows if name != "---"}
+    return provenance_in(run.texts.get(PROVENANCE_TAG, ""))
+
+
+def for_a_shell(command: str) -> str:
+    """A command in one line that a terminal may show, and that bash takes back: `$'...'` where a word has line ends."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return visible(command)
+    return " ".join(_quoted(word) for word in words)
+
+
+def _quoted(word: str) -> str:
+    if visible(word) == word:
+        return shlex.quote(word)
+    return "$'" + "".join(_in_quotes(char) for char in word) + "'"
+
+
+def _in_quotes(char: str) -> str:
+    return f"\\{char}" if char in "\\'" else visible(char)
 
 
 def again(logdir: Path, trial: TrialResult, results: Results) -> Again:

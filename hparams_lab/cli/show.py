@@ -11,7 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
-from hparams_lab.cli.again import Again, again, provenance_of
+from hparams_lab.cli.again import Again, again, for_a_shell, provenance_of
 from hparams_lab.cli.leaderboard import damage
 from hparams_lab.cli.log_tail import log_tail
 from hparams_lab.cli.paths import PATH
@@ -123,7 +123,7 @@ class Shown:
         if others:
             yield from ["", click.style(visible(f"other runs of the trial: {', '.join(others)}"), dim=True)]
         yield from _titled("provenance", _pairs(provenance_of(self.trial.runs[0])))
-        yield from _titled(f"run again ({self.again.note})", [visible(self.again.command or "-")])
+        yield from _titled(f"run again ({self.again.note})", [for_a_shell(self.again.command or "-")])
         yield from damage(self.ranking.results, self.logdir)
 
     def _head(self) -> str:
