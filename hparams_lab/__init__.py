@@ -10,14 +10,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hparams_lab.errors import DataError as DataError
+    from hparams_lab.errors import DeclarationError as DeclarationError
+    from hparams_lab.errors import DomainLoadError as DomainLoadError
+    from hparams_lab.errors import EventFileError as EventFileError
+    from hparams_lab.errors import ExecutorError as ExecutorError
     from hparams_lab.errors import HParamsLabError as HParamsLabError
+    from hparams_lab.errors import HParamValueError as HParamValueError
+    from hparams_lab.errors import LogDirError as LogDirError
+    from hparams_lab.errors import MissingExtraError as MissingExtraError
+    from hparams_lab.errors import MissingMetricError as MissingMetricError
+    from hparams_lab.errors import OwnedError as OwnedError
     from hparams_lab.errors import Pruned as Pruned
+    from hparams_lab.errors import UnsavedError as UnsavedError
+    from hparams_lab.errors import UsageError as UsageError
     from hparams_lab.events.logdir import LogDirReader as LogDirReader
     from hparams_lab.events.logdir import read as read
     from hparams_lab.experiment import Experiment as Experiment
     from hparams_lab.experiment import Metric as Metric
     from hparams_lab.hparam import HParam as HParam
     from hparams_lab.logger import Run as Run
+    from hparams_lab.results import Outcome as Outcome
     from hparams_lab.results import Results as Results
     from hparams_lab.results import RunResult as RunResult
     from hparams_lab.results import Scalars as Scalars
@@ -31,13 +44,24 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "DataError": "errors",
+    "DeclarationError": "errors",
     "Discrete": "space",
+    "DomainLoadError": "errors",
+    "EventFileError": "errors",
+    "ExecutorError": "errors",
     "Experiment": "experiment",
     "HParam": "hparam",
+    "HParamValueError": "errors",
     "HParamsLabError": "errors",
     "IntInterval": "space",
+    "LogDirError": "errors",
     "LogDirReader": "events.logdir",
     "Metric": "experiment",
+    "MissingExtraError": "errors",
+    "MissingMetricError": "errors",
+    "Outcome": "results",
+    "OwnedError": "errors",
     "Pruned": "errors",
     "RealInterval": "space",
     "Results": "results",
@@ -45,6 +69,8 @@ _HOMES = {
     "RunResult": "results",
     "Scalars": "results",
     "TrialResult": "results",
+    "UnsavedError": "errors",
+    "UsageError": "errors",
     "read": "events.logdir",
     "run_sweep": "runner",
     "start_run": "start",
