@@ -30,7 +30,7 @@ from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, attempts_in, missin
 from hparams_lab.experiment import Experiment
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import is_held
-from hparams_lab.paths import OUTPUT_LOG, LogDirPaths, writing
+from hparams_lab.paths import OUTPUT_LOG, LogDirPaths, natural, writing
 from hparams_lab.results import Outcome, RunResult
 from hparams_lab.trial import Trial
 from hparams_lab.words import BROKEN
@@ -50,8 +50,7 @@ class Found:
     """The runs of a sweep's directory.
 
     Attributes:
-      done: those that need not be done again, by trial id.
-      names: the names of the sweep's own runs, by trial id.
+      runs: their names by trial id, in order; each with what came of it where it need not be done again.
       taken: the names of all directories that are named as runs.
       ready: those of the sweep's own that hold nothing but what is damaged.
       crashes: how often each run crashed that is to be tried again, by name.
@@ -60,8 +59,7 @@ class Found:
       others: the runs that someone logged beside the sweep's.
     """
 
-    done: dict[str, RunResult] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, list[tuple[str, RunResult | None]]] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     ready: set[str] = field(default_factory=set)
     crashes: dict[str, int] = field(default_factory=dict)
@@ -69,16 +67,28 @@ class Found:
     damaged: list[str] = field(default_factory=list)
     others: list[RunResult] = field(default_factory=list)
 
-    def name_for(self, trial: Trial, paths: LogDirPaths) -> str:
+    @property
+    def done(self) -> list[RunResult]:
+        """The runs that need not be done again, in order."""
+        there = [run for runs in self.runs.values() for _, run in runs if run is not None]
+        return sorted(there, key=lambda run: natural(run.name))
+
+    def done_of(self, trial: str, repeat: int) -> RunResult | None:
+        """What came of a run of a trial, the one after `repeat` others; None where it is to be done."""
+        runs = self.runs.get(trial, [])
+        return runs[repeat][1] if repeat < len(runs) else None
+
+    def name_for(self, trial: Trial, repeat: int, paths: LogDirPaths) -> str:
         """The name of a trial's run: the one it has, else that of its place, else the next that is free.
 
         Its directory is there then. Raises LogDirError when it cannot be made.
         """
-        if trial.id not in self.names:
+        runs = self.runs.setdefault(trial.id, [])
+        if repeat == len(runs):
             numbers = itertools.chain([trial.index], itertools.count(len(self.taken)))
             names = (name for name in map("run-{:04d}".format, numbers) if name not in self.taken)
-            self.names[trial.id] = next(name for name in names if self._make(paths.run(name)))
-        return self.names[trial.id]
+            runs.append((next(name for name in names if self._make(paths.run(name))), None))
+        return runs[repeat][0]
 
     def _make(self, directory: Path) -> bool:
         """Make a run's directory, unless there is something of that name, which someone else made meanwhile."""
@@ -124,11 +134,8 @@ def scan(
             found.ended.append(run.name)
         elif is_done and was_killed and is_own:
             sync_run(run.dir)
-        if is_done:
-            found.done.setdefault(run.trial_id, run)
-        is_used = run.trial_id in found.names and found.done.get(run.trial_id) is not run
-        if is_own and not is_used:
-            found.names[run.trial_id] = run.name
+        if is_done or is_own:
+            found.runs.setdefault(run.trial_id, []).append((run.name, run if is_done else None))
     if paths.root.is_dir():
         _look_after_the_rest(paths, found, {run.name for run in runs})
     return found

@@ -34,6 +34,7 @@ from hparams_lab.stopping import StopRequests, stop_requests
 from hparams_lab.sweep_dir import check_directory, check_in_advance, prepare, source_note
 from hparams_lab.sweep_events import Observer, SweepEnded, SweepEvent, SweepNote, SweepStarted
 from hparams_lab.sweep_loop import SweepLoop
+from hparams_lab.to_do import done_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +195,7 @@ def sweep(
         aside = prepare(paths, plan, handling.fresh, handling.extend, found.others)
         if aside is not None:
             yield SweepNote(f"what {logdir} held is in {aside} now")
-        yield SweepStarted(logdir, plan.size, _done_of(plan, found), plan.domain.experiment)
+        yield SweepStarted(logdir, plan.size, done_of(plan, found), plan.domain.experiment)
         yield from loop.run()
         executor.stop()  # before others may own the directory
         results = Results.of(plan.domain.experiment, _read(logdir))
@@ -212,7 +213,10 @@ def check_handling(executor: Executor, handling: Handling) -> None:
 def _check_trials(plan: Plan) -> None:
     """Refuse a plan that has none. Raises UsageError."""
     if next(plan.suggestions([]), None) is None:
-        raise UsageError("the strategy has no trial: every point of the space breaks a constraint")
+        why = "every point of the space breaks a constraint"
+        if next(plan.drawn([]), plan) is None:
+            why = "it waits for a result before its first trial"
+        raise UsageError(f"the strategy has no trial: {why}")
 
 
 def _notes(paths: LogDirPaths, plan: Plan, found: Found, handling: Handling) -> Iterator[SweepNote]:
@@ -234,14 +238,6 @@ def _start(loop: SweepLoop, ownership: Ownership) -> None:
     loop.executor.hold = ownership.runs_fd
     setup = Setup(loop.plan.domain.target, bare, provenance_markdown(installed=True))
     loop.executor.start(setup, loop.report)
-
-
-def _done_of(plan: Plan, found: Found) -> tuple[RunResult, ...]:
-    """The runs that are done already, of those that are planned."""
-    if plan.size is None:
-        return tuple(found.done.values())
-    planned = [trial.id for trial in plan.suggestions([])]
-    return tuple(found.done[trial] for trial in planned if trial in found.done)
 
 
 def _read(logdir: Path) -> tuple[RunResult, ...]:

@@ -23,7 +23,8 @@ from hparams_lab.plan import Plan
 from hparams_lab.results import Outcome, RunResult, TrialResult
 from hparams_lab.resume import Found, clear, sync_run, wait_until_let_go
 from hparams_lab.stopping import StopRequests
-from hparams_lab.sweep_events import RunEnded, RunReported, RunRetried, RunStarted, SweepEvent, SweepStopping
+from hparams_lab.sweep_events import RunEnded, RunReported, RunRetried, RunStarted, SweepEvent, SweepNote, SweepStopping
+from hparams_lab.to_do import ToDo
 from hparams_lab.trial import RunSpec
 from hparams_lab.words import in_units
 
@@ -65,10 +66,12 @@ class SweepLoop:
     _running: dict[str, _UnderWay] = field(default_factory=dict)
     _again: deque[RunSpec] = field(default_factory=deque)
     _crashes: Counter[str] = field(init=False)
+    _to_do: ToDo = field(init=False)
     _losses: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._crashes = Counter(self.found.crashes)
+        self._to_do = ToDo(self.plan, self.found, self.results)
 
     @functools.cached_property
     def declared(self) -> Declared:
@@ -76,8 +79,8 @@ class SweepLoop:
         return Declared.of(self.plan.domain.experiment)
 
     def has_work(self) -> bool:
-        """Whether any trial is not done."""
-        return any(trial.id not in self.found.done for trial in self.plan.suggestions([]))
+        """Whether there is a run to do while none is under way."""
+        return bool(self._again) or self._to_do.peek()
 
     def report(self, name: str, step: int, metrics: Mapping[str, float]) -> None:
         """Keep what a run said until the next event is asked for."""
@@ -85,12 +88,10 @@ class SweepLoop:
 
     def run(self) -> Iterator[SweepEvent]:
         """Fill the slots, wait, tell; when asked to stop only wait for what is running, or stop that too."""
-        left = self._to_do()
-        exhausted = told = False
-        while self._running or not (self.stop.asked() or (exhausted and not self._again)):
+        told = False
+        while self._running or not (self.stop.asked() or (self._to_do.is_over and not self.has_work())):
             while len(self._running) < self.executor.slots and not self.stop.asked():
-                spec = self._again.popleft() if self._again else next(left, None)
-                exhausted = spec is None
+                spec = self._again.popleft() if self._again else self._next()
                 if spec is None:
                     break
                 self._submit(spec)
@@ -104,14 +105,18 @@ class SweepLoop:
                 yield SweepStopping(tuple(self._running), self.stop.name)
             yield from self._wait(POLL_SECONDS)
             self._stop_what_takes_too_long()
+        if self._to_do.note:
+            yield SweepNote(self._to_do.note)
+        if self._to_do.failure is not None:
+            raise self._to_do.failure
 
-    def _to_do(self) -> Iterator[RunSpec]:
-        for trial in self.plan.suggestions(self.results):
-            done = self.found.done.get(trial.id)
-            if done is None:
-                yield RunSpec.of(trial, self.plan.seed, self.found.name_for(trial, self.paths))
-            else:
-                self._learn(done)
+    def _next(self) -> RunSpec | None:
+        """The next run, its directory made; None when there is none, or none before another has ended."""
+        one = self._to_do.next(busy=bool(self._running))
+        if one is None:
+            return None
+        trial, repeat = one
+        return RunSpec.of(trial, self.plan.seed, self.found.name_for(trial, repeat, self.paths), repeat)
 
     def _submit(self, spec: RunSpec) -> None:
         attempts = clear(self.paths, spec.name, self.declared)
@@ -174,7 +179,7 @@ class SweepLoop:
 
     def _works(self) -> bool:
         """Whether any run completed: then what goes wrong is that of a run, and not of the whole sweep."""
-        known = [*self.found.done.values(), *(trial.runs[0] for trial in self.results)]
+        known = [*self.found.done, *(trial.runs[0] for trial in self.results)]
         return any(run.outcome is Outcome.COMPLETED for run in known)
 
     def _lost_or_crashed(self, job: Job, lost: bool, result: RunResult) -> RunRetried | None:

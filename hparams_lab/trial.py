@@ -93,9 +93,13 @@ class RunSpec:
     seed: int
 
     @classmethod
-    def of(cls, trial: Trial, sweep_seed: int, name: str | None = None) -> RunSpec:
-        """The one run of a trial, by default named after its place. Its seed follows from the sweep's and the id."""
-        return cls(trial, name or f"run-{trial.index:04d}", derive_seed(sweep_seed, trial.id))
+    def of(cls, trial: Trial, sweep_seed: int, name: str | None = None, repeat: int = 0) -> RunSpec:
+        """A run of a trial, by default named after its place. Its seed follows from the sweep's, the id and `repeat`.
+
+        `repeat` is how many runs of the trial come before.
+        """
+        parts = [f"repeat-{repeat}"] if repeat else []
+        return cls(trial, name or f"run-{trial.index:04d}", derive_seed(sweep_seed, trial.id, *parts))
 
 
 def derive_seed(*parts: object) -> int:

@@ -66,6 +66,7 @@ LAYERS = (
         "sweep_dir",
         "sweep_events",
         "resume",
+        "to_do",
         "sweep_loop",
         "stopping",
         "answers",

@@ -140,7 +140,7 @@ def test_a_run_that_is_stopped_twice_is_not_completed(tmp_path):
         signal.signal(signal.SIGTERM, before)
     assert caught == ["SIGTERM"]  # the program's own handler has it once the sweep is cleared up
     assert [run.outcome for run in lab.read(tmp_path).runs] == [Outcome.INTERRUPTED]
-    assert scan(LogDirPaths(tmp_path), EXPERIMENT).done == {}
+    assert scan(LogDirPaths(tmp_path), EXPERIMENT).done == []
 
 
 def test_requests_to_stop():

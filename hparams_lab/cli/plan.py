@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Iterable
@@ -29,6 +30,9 @@ from hparams_lab.words import dump, in_units
 
 SHOWN = 3
 
+LISTED = 1_000_000
+"""The largest grid with constraints whose trials are listed to be counted."""
+
 
 @click.command(short_help="Show what a sweep would do, without doing it.")
 @sweep_options
@@ -50,7 +54,7 @@ def command(plan_by: PlanBy, logdir: Path, workers: int | None, as_json: bool) -
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # a domain may import TensorFlow, which talks
     plan = plan_by(describe)
     first = list(itertools.islice(plan.suggestions([]), SHOWN))
-    total = plan.size
+    total = plan.count(LISTED)
     last = _last(plan, total, len(first))
     slots = sum(share.slots for share in shares(resources))
     refusal = _refusal(plan, logdir)
@@ -71,7 +75,7 @@ def _last(plan: Plan, total: int | None, shown: int) -> list[Trial]:
     if total is None or total <= shown:
         return []
     count = min(SHOWN, total - shown)
-    everything = plan.trials is None or plan.trials >= (plan.size or 0)
+    everything = total == dataclasses.replace(plan, trials=None).count(LISTED)
     if plan.strategy == "grid" and everything:
         experiment = plan.domain.experiment
         backwards = itertools.islice(grid(experiment, points=plan.points, backwards=True), count)

@@ -6,7 +6,7 @@ The last hparam changes fastest. Nothing is materialised: the first ten of 10**1
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from hparams_lab.errors import UsageError
 from hparams_lab.experiment import Experiment, count_trials
@@ -39,13 +39,20 @@ def grid(
             yield Suggestion(hparams)
 
 
-def grid_size(space: Experiment, *, points: int = 2) -> int:
-    """How many trials the grid has, without listing them; with constraints they are listed and counted."""
-    if space.constraints:
-        return sum(1 for _ in grid(space, points=points))
+def grid_size(space: Experiment, *, points: int = 2, listed: int | None = None) -> int | None:
+    """How many trials the grid has, without listing them; with constraints they are listed and counted.
+
+    None where that would be more than `listed`.
+    """
     size = count_trials(space.hparams, lambda hparam: _values(hparam, points))
-    assert size is not None
+    if space.constraints and size is not None:
+        return sum(1 for _ in grid(space, points=points)) if listed is None or size <= listed else None
     return size
+
+
+def is_in_grid(space: Experiment, hparams: Mapping[str, Value], *, points: int = 2) -> bool:
+    """Whether a point of the space, which `Experiment.check` let pass, is one of the grid, without listing that."""
+    return all(hparams[one.name] in _values(one, points) for one in space.hparams if one.name in hparams)
 
 
 def _product(
