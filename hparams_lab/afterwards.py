@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hparams_lab.errors import LogDirError, UsageError
+from hparams_lab.errors import UsageError
 from hparams_lab.events import media, summaries
-from hparams_lab.events.reader import OUTCOME_TAG, event_files
+from hparams_lab.events.reader import OUTCOME_TAG, own_file
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.measured import LeftOut, numbers_of
 from hparams_lab.paths import local, writing
@@ -53,12 +53,10 @@ def add_image(run: Path, tag: str, image: Any, step: int | None = None) -> None:
 
 def _add(run: Path, summary: Any, step: int | None, fsync: bool) -> None:
     run = local(run)
-    files = event_files(run) if run.is_dir() else []
-    if not files:
-        raise LogDirError(f"{run} holds no run; name the directory of one")
+    file = own_file(run)
     step = None if step is None else checked_step(step)
     with writing(run):
-        writer = EventFileWriter.append(files[-1])
+        writer = EventFileWriter.append(file)
         try:
             writer.add(summary, writer.last_step if step is None else step)
             writer.close(fsync)

@@ -14,7 +14,7 @@ from hparams_lab import disk
 from hparams_lab.errors import Pruned, UsageError
 from hparams_lab.events import summaries
 from hparams_lab.events.event_file import summary_event
-from hparams_lab.events.reader import OUTCOME_TAG, event_files
+from hparams_lab.events.reader import OUTCOME_TAG, own_file
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.results import Outcome
 
@@ -99,7 +99,7 @@ def end_left_run(run: Path, outcome: Outcome, reason: str, now: float | None = N
 
     Raises LogDirError, and EventFileError for a file that is broken in the middle; nothing is written then.
     """
-    writer = EventFileWriter.append(event_files(run)[-1])
+    writer = EventFileWriter.append(own_file(run))
     try:
         now = time.time() if now is None else now
         records = [summary_event(summary, 0, now) for summary in ending(outcome, reason, "", now)]

@@ -14,7 +14,7 @@ from hparams_lab import disk
 from hparams_lab.curve import Scalars
 from hparams_lab.events.event_file import file_name, restart_event
 from hparams_lab.events.layouts import Layouts
-from hparams_lab.events.reader import end_of_logged, event_files
+from hparams_lab.events.reader import own_file, read_file, without_ending
 from hparams_lab.events.record import OVERHEAD, read_records
 from hparams_lab.events.summaries import HPARAMS_PLUGIN
 from hparams_lab.events.writer import EventFileWriter
@@ -43,7 +43,7 @@ class Reopened(NamedTuple):
 
 
 def reopened(directory: Path, before: RunResult, after: int | None = None) -> Reopened:
-    """Open a run's last event file behind what was logged. An end that it has is taken back.
+    """Open a run's event file behind what was logged. An end that it has is taken back.
 
     Args:
       before: the run as its directory tells it.
@@ -54,32 +54,30 @@ def reopened(directory: Path, before: RunResult, after: int | None = None) -> Re
     the middle.
     """
     with writing(directory):
-        writer = EventFileWriter.append(event_files(directory)[-1])
+        writer = EventFileWriter.append(own_file(directory))
         try:
-            data = writer.path.read_bytes()
-            writer.truncate(end_of_logged(data))
+            own = read_file(writer.path).columns()  # not what another writer logged beside it
+            kept = without_ending(writer.path.read_bytes())
+            writer = _cut(writer, kept if after is None else b"".join(_logged_until(kept, after)))
             if after is not None:
-                writer = _gone_back(writer, data, after)
+                writer.write(restart_event(after + 1, time.time()))
         except BaseException:
             writer.abandon()
             raise
-    columns = {tag: _until(points, tag, after) for tag, points in before.columns.items()}
+    columns = {tag: _until(points, tag, after) for tag, points in own.items()}
     last = {tag: _last(points) for tag, points in columns.items() if len(points.steps)}
     step = max((int(columns[tag].steps.max()) for tag in last if _has_steps(tag)), default=-1)
     return Reopened(writer, step if after is None else after, last, before.started)
 
 
-def _gone_back(writer: EventFileWriter, data: bytes, after: int) -> EventFileWriter:
-    """The writer of a file with what was logged until a step, and with the mark that steps go on from there.
+def _cut(writer: EventFileWriter, kept: bytes) -> EventFileWriter:
+    """The writer of a file with what is kept of it.
 
     TensorBoard keeps a file open while the run goes on, so that it would not see one written anew under its old name.
     """
-    kept = b"".join(_logged_until(data[: end_of_logged(data)], after))
-    if data.startswith(kept):
-        writer.truncate(len(kept))
-    else:
-        writer = _written_anew(writer, kept)
-    writer.write(restart_event(after + 1, time.time()))
+    if not writer.path.read_bytes().startswith(kept):
+        return _written_anew(writer, kept)
+    writer.truncate(len(kept))
     return writer
 
 

@@ -24,7 +24,7 @@ from hparams_lab.ending import end_left_run
 from hparams_lab.errors import EventFileError, LogDirError
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.logdir import read
-from hparams_lab.events.reader import RunReader, event_files, read_run
+from hparams_lab.events.reader import RunReader, event_files, own_file, read_run
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, attempts_in, missing_metric
 from hparams_lab.experiment import Experiment
@@ -163,8 +163,7 @@ def _crashes(run: RunResult) -> int:
 def sync_run(directory: Path) -> None:
     """Wait until a run that has an end is on the disk. Raises UnsavedError."""
     with writing(directory):
-        for file in event_files(directory):
-            EventFileWriter.append(file).close()
+        EventFileWriter.append(own_file(directory)).close()
 
 
 def _settled(runs: Iterable[RunResult], declared: Declared) -> Iterator[RunResult]:

@@ -132,19 +132,23 @@ def test_several_files_of_a_directory(tmp_path):
     more(tmp_path, points("loss", range(5, 6)) + END, LATER)
     assert same(reader, tmp_path).runs[0].scalars("loss").steps.tolist() == [0, 1, 2, 3, 4, 5]
     put(tmp_path, VERSION + points("loss", range(90, 92)), "events.out.tfevents.0.host")
-    assert same(reader, tmp_path).runs[0].scalars("loss").steps.tolist() == [90, 91, 0, 1, 2, 3, 4, 5]
+    assert same(reader, tmp_path).runs[0].scalars("loss").steps.tolist() == [0, 1, 2, 3, 4, 5, 90, 91]  # by time
     (tmp_path / NAME).unlink()
     same(reader, tmp_path)
 
 
 def test_the_first_of_two_files_grows(tmp_path):
-    """The order of the points is that of the files, whenever they were read."""
+    """The order of the points is that of writing, whenever they were read, and by whatever name."""
     put(tmp_path, VERSION + start("0") + points("loss", range(3)))
     put(tmp_path, VERSION + points("loss", range(10, 13)), LATER)
     reader = LogDirReader(tmp_path)
     reader.read()
     more(tmp_path, points("loss", range(3, 5)))
     assert same(reader, tmp_path).runs[0].metrics == {"loss": pytest.approx(4)}
+    more(tmp_path, points("loss", range(15, 18)))
+    found = same(reader, tmp_path).runs[0]
+    assert found.metrics == {"loss": pytest.approx(17 / 3)}
+    assert found.scalars("loss").steps.tolist() == [0, 1, 2, 3, 4, 10, 11, 12, 15, 16, 17]
 
 
 def test_of_two_files_one_that_says_nothing_stays(tmp_path):

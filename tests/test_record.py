@@ -121,7 +121,7 @@ def test_events_come_back_and_what_is_none_is_a_finding():
 
 def test_file_names_are_tensorboards_and_never_the_same():
     first, second = file_name(12.9, "my host/ü", 34), file_name(12.9, "my host/ü", 34)
-    assert first.startswith("events.out.tfevents.0000000012.my_host_ü.34.")
+    assert first.startswith("events.out.tfevents.hparams_lab.0000000012.my_host_ü.34.")
     assert first != second
     assert is_event_file(first)
     assert not is_event_file("output.log")

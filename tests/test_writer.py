@@ -61,13 +61,6 @@ def test_begins_with_the_version_and_ends_with_all_that_was_added(writer):
     assert (point.step, point.wall_time, point.summary.value[0].tag) == (3, 2.5, "loss")
 
 
-def test_files_are_never_shared(writer, tmp_path):
-    name, _, number = writer.path.name.rpartition(".")
-    (tmp_path / f"{name}.{int(number) + 1}").touch()
-    with pytest.raises(LogDirError, match=r"cannot be written: File exists; choose another log directory$"):
-        EventFileWriter.create(tmp_path, now=1.5)
-
-
 def test_a_directory_that_cannot_be_written(tmp_path):
     with pytest.raises(LogDirError, match=re.escape(f"{tmp_path / 'gone'} cannot be written: No such file")):
         EventFileWriter.create(tmp_path / "gone")

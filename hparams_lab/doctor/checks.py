@@ -226,6 +226,8 @@ def two_writers(tree: Tree) -> Iterator[Ailment]:
 def writers_of(run: RunFacts) -> list[list[FileFacts]]:
     """The files of a directory by the run they belong to: one list where all is well."""
     files = [file for file in run.files if file.tags or file.starts]
+    if any(file.is_own for file in files):  # what else is logged there belongs to the run of ours
+        return [files]
     by_writer: dict[str, list[FileFacts]] = {}
     for file in files:
         by_writer.setdefault(file.writer, []).append(file)
@@ -245,6 +247,20 @@ def _clash(one: list[FileFacts], other: list[FileFacts]) -> bool:
         for mine in one
         for its in other
     )
+
+
+def guests(tree: Tree) -> Iterator[Ailment]:
+    """Sessions that another logger wrote into or below a run of ours."""
+    files = [file.name for file in tree.guests]
+    if files:
+        yield Ailment(
+            "other-logger",
+            WARNING,
+            f"{plural(len(files), 'file')} with hparams that another logger wrote into or below a run",
+            "a row for each beside that of its run, and perhaps the columns of them",
+            "the scalars stay, and belong to the run; the hparams go",
+            tuple(files),
+        )
 
 
 def many_files(tree: Tree) -> Iterator[Ailment]:
@@ -268,5 +284,5 @@ def many_files(tree: Tree) -> Iterator[Ailment]:
 
 CHECKS = (
     wild_lengths, misfits, huge_steps, corrupt, odd_scalars, unreadable, two_writers, torn, empty, left, split_groups,
-    many_files,
+    guests, many_files,
 )  # fmt: skip

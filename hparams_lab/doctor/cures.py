@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -46,6 +46,7 @@ class Cure:
     group: str | None = None
     step: Callable[[int], int] | None = None
     drops_experiments: bool = False
+    drops_hparams: bool = False
 
     def changes(self, event: Event) -> bool:
         """Mend an event; whether that changed it."""
@@ -66,7 +67,7 @@ class Cure:
             return True
         data = summaries.plugin_data(value)
         if data is not None:
-            return self.drops_experiments and bool(data.HasField("experiment"))
+            return self.drops_hparams or (self.drops_experiments and bool(data.HasField("experiment")))
         return value.metadata.plugin_data.plugin_name == "scalars" and not _is_number(value)
 
     def _mend_start(self, value: Summary.Value) -> None:
@@ -169,12 +170,13 @@ def _changes_of_files(
 ) -> Iterator[Change]:
     readable = [file for file in files if not file.has(Kind.UNREADABLE)]
     end = _end(tree, run, readable)
+    ends = next((file for file in reversed(readable) if file.is_own), readable[-1] if readable else None)
     for file in readable:
-        more = end if file is readable[-1] else b""
+        more = end if file is ends else b""
         if not more and not _needs(file, run, cure):
             continue
-        data, is_empty = _mended(file, cure, lost)
-        if file.experiments and is_empty and not more:
+        data, is_empty = _mended(file, replace(cure, drops_hparams=file.is_guest), lost)
+        if (file.experiments or file.is_guest) and is_empty and not more:
             yield Change(file.name, None)
         elif more or data != file.path.read_bytes():
             yield Change(file.name, data + more)
@@ -182,7 +184,7 @@ def _changes_of_files(
 
 def _needs(file: FileFacts, run: RunFacts, cure: Cure) -> bool:
     """Whether anything in a file may have to change."""
-    if file.has(*_MENDABLE) or file.misfits or file.odd_scalars or cure.step is not None:
+    if file.has(*_MENDABLE) or file.misfits or file.odd_scalars or file.is_guest or cure.step is not None:
         return True
     if file.experiments and cure.drops_experiments:
         return True
@@ -209,8 +211,8 @@ def _mended(file: FileFacts, cure: Cure, lost: list[Finding]) -> tuple[bytes, bo
 
 
 def without_experiment(file: FileFacts) -> bytes | None:
-    """What a file holds besides its experiment; None when that is nothing."""
-    data, is_empty = _mended(file, Cure(drops_experiments=True), [])
+    """What a file holds besides its experiment, or besides the hparams of a guest; None when that is nothing."""
+    data, is_empty = _mended(file, Cure(drops_experiments=True, drops_hparams=file.is_guest), [])
     return None if is_empty else data
 
 

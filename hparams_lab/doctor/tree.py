@@ -19,11 +19,13 @@ from hparams_lab.doctor.salvage import contents, records
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.cursor import Cursor
+from hparams_lab.events.event_file import is_own
+from hparams_lab.events.facts import is_of_ours
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.nearby import no_directory
 from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
 from hparams_lab.events.scan import Scanner
-from hparams_lab.events.tree import above_of, walk
+from hparams_lab.events.tree import above_of, owners_of, walk
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import is_held
 from hparams_lab.paths import EXPERIMENT
@@ -34,13 +36,16 @@ SMALLEST_STEP, LARGEST_STEP = -(2**31), 2**31 - 1
 WILD = 2**24
 """TensorBoard asks for the memory of a record at once, and the memory is touched."""
 
-_WRITER = re.compile(r"tfevents\.\d+\.(.+?\.\d+)(?:\.|$)")
+_WRITER = re.compile(r"tfevents\.(?:hparams_lab\.)?\d+\.(.+?\.\d+)(?:\.|$)")
 _OURS = re.compile(rf"(?:(.*)/)?{EXPERIMENT}/\d+")
 
 
 @dataclass(slots=True)
 class FileFacts:
-    """What one event file holds; a sink of the scanner."""
+    """What one event file holds; a sink of the scanner.
+
+    `is_guest` is whether another logger wrote hparams into or below a run of ours: they are left out here.
+    """
 
     path: Path
     name: str
@@ -54,6 +59,7 @@ class FileFacts:
     misfits: list[str] = field(default_factory=list)
     odd_scalars: list[str] = field(default_factory=list)
     tags: dict[str, int] = field(default_factory=dict)
+    is_guest: bool = False
     wild_steps: int = 0
     missing: int = 0
     first: float = float("inf")
@@ -64,6 +70,25 @@ class FileFacts:
         """The host and process that wrote the file, as its name tells; the name where it does not."""
         found = _WRITER.search(self.path.name)
         return found[1] if found else self.path.name
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it holds a run of ours."""
+        return any(is_of_ours(self.path.name, start) for start in self.starts)
+
+    @property
+    def says_hparams(self) -> bool:
+        """Whether it holds a session or an Experiment summary."""
+        return bool(self.experiments or self.starts or self.ends)
+
+    def be_guest(self, is_held: bool) -> None:
+        """Leave out what it says of hparams: it is another logger's, in or below a run of ours.
+
+        It may go on as long as that run: not every logger locks what it writes.
+        """
+        self.is_guest = self.says_hparams
+        self.is_held |= is_held
+        self.experiments, self.starts, self.ends = [], [], []
 
     @property
     def claims_too_much(self) -> bool:
@@ -175,13 +200,32 @@ class Tree:
                                                       for name in sorted(folder.files)])
             for folder in found.folders
         ]  # fmt: skip
+        self._inside = self._find_guests()
         if not self.runs and not self.findings:
             raise LogDirError(f"{root} holds no event file (none with tfevents in its name); is it the right one?")
+
+    def _find_guests(self) -> set[str]:
+        """The directories that belong to a run of ours, and are none. What another logger says there makes no run."""
+        ours = {run.name for run in self.runs if any(file.is_own for file in run.files)}
+        sessions = [run.name for run in self.runs if run.start is not None]
+        owners = owners_of([run.name for run in self.runs], sessions, ours.__contains__)
+        inside = {name for name, (owner, _) in owners.items() if owner in ours}
+        held = {run.name for run in self.runs if run.is_held}
+        for run in self.runs:
+            for file in run.files:
+                if run.name in inside or (run.name in ours and not is_own(file.path.name) and not file.is_own):
+                    file.be_guest((owners[run.name][0] if run.name in inside else run.name) in held)
+        return inside
 
     @property
     def files(self) -> Iterator[tuple[RunFacts, FileFacts]]:
         """Every event file with its run."""
         return ((run, file) for run in self.runs for file in run.files)
+
+    @cached_property
+    def guests(self) -> list[FileFacts]:
+        """The files in which another logger wrote hparams into or below a run of ours."""
+        return [file for _, file in self.files if file.is_guest]
 
     @cached_property
     def sessions(self) -> list[RunFacts]:
@@ -207,7 +251,7 @@ class Tree:
         found: dict[tuple[str, str], set[str]] = {}
         for run in self.runs:
             session, group = _session_of(run.name, names)
-            for tag in run.tags if session is not None else ():
+            for tag in run.tags if session is not None and run.name not in self._inside else ():
                 found.setdefault((group, tag), set()).add(session or "")
         return found
 

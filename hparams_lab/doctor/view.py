@@ -20,7 +20,7 @@ from hparams_lab.doctor.checks import group_of
 from hparams_lab.doctor.columns import whole_experiment
 from hparams_lab.doctor.cures import without_experiment
 from hparams_lab.doctor.deadly import deadly, loops, why_deadly
-from hparams_lab.doctor.tree import Tree, facts_of
+from hparams_lab.doctor.tree import FileFacts, Tree, facts_of
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import ExperimentMessage, declare, union
 from hparams_lab.events.event_file import is_event_file
@@ -52,7 +52,8 @@ class View:
         for tree in self._trees.values():
             self.withheld |= deadly(tree, slow_loader)
         self._joins = len(self._trees) > 1 or any(_differ(tree) for tree in self._trees.values())
-        if self._joins or self.withheld or slow_loader:
+        self._hosts = any(_settled_guests(tree) for tree in self._trees.values())
+        if self._joins or self._hosts or self.withheld or slow_loader:
             for tree in self._trees.values():
                 self.withheld |= loops(str(tree.root))
         self._made: Path | None = None
@@ -77,7 +78,7 @@ class View:
         return all(str(file.path) in self.withheld for file in files if file.starts)
 
     def __enter__(self) -> View:
-        if self._joins or self.withheld:
+        if self._joins or self._hosts or self.withheld:
             self._made = self._closing.enter_context(scratch(Path(tempfile.gettempdir()), PREFIX))
             try:
                 self._fill(self._made)
@@ -110,7 +111,8 @@ class View:
     def _hidden(self, tree: Tree) -> dict[str, bytes | None]:
         """The files of a tree that are not linked, each with what stands in its place."""
         hidden: dict[str, bytes | None] = dict.fromkeys(path for path in self.withheld if _is_below(path, tree.root))
-        for _, file, _ in tree.experiments if self._joins else ():
+        declaring = (file for _, file, _ in tree.experiments if self._joins)
+        for file in (*declaring, *_settled_guests(tree)):
             if str(file.path) not in hidden:
                 hidden[str(file.path)] = without_experiment(file)
         return hidden
@@ -197,6 +199,11 @@ def _differ(tree: Tree) -> bool:
     found = [message for _, _, message in tree.experiments]
     fields = ("hparam_infos", "metric_infos")
     return any(getattr(found[0], name) != getattr(other, name) for other in found[1:] for name in fields)
+
+
+def _settled_guests(tree: Tree) -> list[FileFacts]:
+    """The files of other loggers whose hparams are not shown: what stands in place of one does not grow with it."""
+    return [file for file in tree.guests if not file.is_held]
 
 
 def _is_below(path: str, root: Path) -> bool:

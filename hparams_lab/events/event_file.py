@@ -1,7 +1,9 @@
 """Event files: their names, and the `Event` messages that their records hold.
 
-A name is `events.out.tfevents.<seconds>.<host>.<pid>.<number>`; TensorBoard takes any name with "tfevents" in it and
-reads the files of a directory in the order of their names. The first event tells the version.
+Other writers name a file `events.out.tfevents.<seconds>.<host>.<pid>.<number>`, and open it over one of that name. Ours
+has `hparams_lab.` before the seconds: no other writer makes that name, and it sorts behind theirs. TensorBoard takes
+any name with "tfevents" in it and reads the files of a directory in the order of their names, so that where another
+writer logs a tag of ours, the last point is ours. The first event tells the version.
 Source: https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/compat/proto/event.proto
 """
 
@@ -22,6 +24,9 @@ from hparams_lab.events.record import frame, read_records
 from hparams_lab.findings import Finding, Kind
 
 VERSION = "brain.Event:2"
+OWN = "events.out.tfevents.hparams_lab."
+"""How the names of our event files begin. Older versions of ours named them as others do."""
+
 _counter = itertools.count()
 
 
@@ -29,7 +34,7 @@ def file_name(now: float | None = None, host: str | None = None, pid: int | None
     """A name for a new event file, different at each call of a process."""
     seconds = int(time.time() if now is None else now)
     host = _this_host() if host is None else re.sub(r"[^\w.-]", "_", host)
-    return f"events.out.tfevents.{seconds:010d}.{host}.{os.getpid() if pid is None else pid}.{next(_counter)}"
+    return f"{OWN}{seconds:010d}.{host}.{os.getpid() if pid is None else pid}.{next(_counter)}"
 
 
 @functools.cache
@@ -40,6 +45,11 @@ def _this_host() -> str:
 def is_event_file(name: str) -> bool:
     """Whether TensorBoard takes a file of that name for an event file."""
     return "tfevents" in name
+
+
+def is_own(name: str) -> bool:
+    """Whether hparams_lab made the event file of that name."""
+    return name.startswith(OWN)
 
 
 def version_event(now: float) -> bytes:

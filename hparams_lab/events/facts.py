@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,15 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 
 from hparams_lab.curve import Scalars, Thin
 from hparams_lab.events import summaries
+from hparams_lab.events.event_file import is_own
+
+_OUR_ID = re.compile("[0-9a-f]{16}")
+"""Our trials' ids, as `values.trial_id` makes them."""
+
+
+def is_of_ours(name: str, start: SessionStartInfo) -> bool:
+    """Whether a session is a run of ours: the name of its event file or the id of its trial says so."""
+    return is_own(name) or _OUR_ID.fullmatch(start.group_name) is not None
 
 
 class Facts:
@@ -63,6 +73,10 @@ class Facts:
         elif kind == "experiment" and self.experiment is None:
             self.experiment = data.experiment
 
+    def is_own(self, name: str) -> bool:
+        """Whether these are the facts of a run of ours, in a file of that name."""
+        return self.start is not None and is_of_ours(name, self.start)
+
     def columns(self) -> dict[str, Scalars]:
         """The points of each tag, in the order in which the tags were first logged."""
         self._settle()
@@ -98,6 +112,48 @@ class Facts:
             places.setdefault(tag, []).append(place)
         for tag, which in places.items():
             self._add(tag, points.taken(np.array(which)))
+
+
+def joined(parts: Sequence[tuple[bool, Facts]], thin: Thin | None = None) -> Facts:
+    """What several files of a directory say together.
+
+    Args:
+      parts: the facts of each in the order of the files' names, and whether the file is ours.
+      thin: what to keep of a tag's points.
+
+    Where ours has a session, a tag or a text, it alone counts. The points of a tag of several files are in the order of
+    writing.
+    """
+    own = [facts for is_own, facts in parts if is_own]
+    others = [facts for is_own, facts in parts if not is_own]
+    found = Facts(thin)
+    sessions = [facts for facts in own if facts.start is not None] or [*own, *others]
+    found.start, found.end, found.experiment = (
+        next((value for facts in sessions if (value := getattr(facts, name)) is not None), None)
+        for name in ("start", "end", "experiment")
+    )
+    for facts in (*others, *own):
+        found.texts.update(facts.texts)
+    ours = _by_tag(own)
+    found.take_columns(ours | _by_tag(others) | ours)
+    return found
+
+
+def _by_tag(parts: Sequence[Facts]) -> dict[str, Scalars]:
+    """The points of each tag of several files in the order of writing."""
+    columns: dict[str, list[Scalars]] = {}
+    for facts in parts:
+        for tag, points in facts.columns().items():
+            columns.setdefault(tag, []).append(points)
+    return {tag: _in_order(pieces) for tag, pieces in columns.items()}
+
+
+def _in_order(parts: list[Scalars]) -> Scalars:
+    """Points of one tag by the time of writing, those of each part in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    order = np.argsort(np.concatenate([np.fmax.accumulate(part.wall_times) for part in parts]), kind="stable")
+    return _joined(parts).taken(order)
 
 
 def _joined(parts: list[Scalars]) -> Scalars:

@@ -55,7 +55,8 @@ class LogDirReader:
         self._readers: dict[str, RunReader] = {}
         self._runs: dict[str, RunResult] = {}
         self._sweeps: dict[str, Declared | None] = {}
-        self._owners: dict[str, tuple[str, str]] = {}
+        self._owners: Mapping[str, tuple[str, str]] = {}
+        self._changed: set[str] = set()  # since the runs were last made; a read that raises leaves it for the next
 
     def read(self) -> Results:
         """What the directory holds now. Raises LogDirError as `read` does."""
@@ -66,27 +67,13 @@ class LogDirReader:
 
     def _read(self) -> Results:
         tree = walk(self._root)
-        known, self._readers = self._readers, {}
-        changed = set()
-        single = [folder for folder in tree.folders if folder.name not in known and len(folder.files) == 1]
-        alike = read_alike([f"{folder.path}/{folder.files[0]}" for folder in single], self._layouts, self._thin)
-        for folder in tree.folders:
-            reader = known.get(folder.name)
-            found = alike.get(f"{folder.path}/{folder.files[0]}")
-            if found is not None:
-                reader = RunReader(folder.path, self._layouts, self._thin, found[0])
-                reader.skip(folder.files[0], *found[1:])
-                changed.add(folder.name)
-            else:
-                reader = reader or RunReader(folder.path, self._layouts, self._thin)
-                if reader.read_new(folder.files):
-                    changed.add(folder.name)
-            self._readers[folder.name] = reader
-        sweeps = self._declared(tree)
+        self._read_files(tree)
+        owners = self._owned()
+        sweeps = self._declared(tree, owners)
         if sweeps != self._sweeps:
             self._runs = {}  # values may have other types now
         self._sweeps = sweeps
-        runs = tuple(self._read_runs(changed))
+        runs = tuple(self._read_runs(owners))
         findings = [*tree.findings, *(finding for reader in self._readers.values() for finding in reader.findings)]
         declared = _common(sweeps, runs)
         if not runs and declared is None and not findings:
@@ -94,11 +81,38 @@ class LogDirReader:
         there = {name: found for name, found in sweeps.items() if found is not None}
         return Results(declared, runs, there, tuple(findings))
 
-    def _declared(self, tree: Tree) -> dict[str, Declared | None]:
-        """The sweeps' directories, and what each declares: its `sweep.json`, else all Experiment summaries in it."""
-        roots = tree.sweeps | {*self._foreign_sweeps()}
+    def _read_files(self, tree: Tree) -> None:
+        """Read what is new in each directory."""
+        known, readers = self._readers, dict[str, RunReader]()
+        single = [folder for folder in tree.folders if folder.name not in known and len(folder.files) == 1]
+        alike = read_alike([f"{folder.path}/{folder.files[0]}" for folder in single], self._layouts, self._thin)
+        for folder in tree.folders:
+            name, files = folder.name, folder.files
+            reader = readers[name] = known.get(name) or RunReader(folder.path, self._layouts, self._thin)
+            found = alike.get(f"{folder.path}/{files[0]}")
+            if name not in known:
+                self._changed.add(name)
+            if found is not None:
+                reader.skip(files[0], *found)
+            elif reader.read_new(files):
+                self._changed.add(name)
+        self._readers = readers
+
+    def _owned(self) -> dict[str, tuple[str, str]]:
+        """The directories that belong to a run, as `owners_of` has it."""
+        sessions = [name for name, reader in self._readers.items() if reader.facts.start is not None]
+        return owners_of(self._readers, sessions, lambda name: self._readers[name].is_own)
+
+    def _declared(self, tree: Tree, owners: Mapping[str, tuple[str, str]]) -> dict[str, Declared | None]:
+        """The sweeps' directories, and what each declares: its `sweep.json`, else all Experiment summaries in it.
+
+        What another logger declares below a run of ours is no sweep's.
+        """
+        inside = {name for name, (owner, _) in owners.items() if self._readers[owner].is_own}
+        readers = {name: reader for name, reader in self._readers.items() if name not in inside}
+        roots = tree.sweeps | {*_foreign_sweeps(readers)}
         messages: dict[str, ExperimentMessage] = {}
-        for name, reader in self._readers.items():
+        for name, reader in readers.items():
             message = reader.facts.experiment
             if message is not None:
                 sweep = _sweep_of(name, roots)
@@ -108,14 +122,6 @@ class LogDirReader:
             stored = self._stored(sweep, tree)
             found[sweep] = stored or (declared_by(messages[sweep]) if sweep in messages else None)
         return found
-
-    def _foreign_sweeps(self) -> Iterator[str]:
-        """Where another tool wrote an Experiment summary: its directory, or the one above where no run is below it."""
-        sessions = [name for name, reader in self._readers.items() if reader.facts.start is not None]
-        inhabited = {above for name in sessions for above in above_of(name)}
-        for name, reader in self._readers.items():
-            if reader.facts.experiment is not None and reader.facts.start is None and not is_experiment(name):
-                yield name if name in inhabited else name.rpartition("/")[0]
 
     def _stored(self, sweep: str, tree: Tree) -> Declared | None:
         """What a `sweep.json` declares. One that cannot be read is an error at the root, and a finding below it."""
@@ -130,10 +136,9 @@ class LogDirReader:
             tree.findings.append(Finding(str(paths.sweep_json), 0, Kind.UNREADABLE, str(error), 0))
             return None
 
-    def _read_runs(self, changed: set[str]) -> Iterator[RunResult]:
+    def _read_runs(self, owners: Mapping[str, tuple[str, str]]) -> Iterator[RunResult]:
         """The runs in order; those of which nothing changed are the same objects as before."""
-        sessions = [name for name, reader in self._readers.items() if reader.facts.start is not None]
-        owners = owners_of(self._readers, sessions)
+        changed = self._changed
         changed.update([*self._owners_changed(owners, changed)])
         self._owners = owners
         parts: dict[str, list[tuple[str, Facts]]] = {}
@@ -147,6 +152,7 @@ class LogDirReader:
                 if run is not None:
                     self._runs[name] = run
                     yield run
+        changed.clear()
 
     def _owners_changed(self, owners: Mapping[str, tuple[str, str]], changed: set[str]) -> Iterator[str]:
         """The runs that have other directories below them than before, or of which one of those changed."""
@@ -165,6 +171,15 @@ class LogDirReader:
         below = {prefix + tag: points for prefix, facts in parts for tag, points in facts.columns().items()}
         texts = {prefix + tag: text for prefix, facts in parts for tag, text in facts.texts.items()}
         return reader.run(shown, self._sweeps.get(sweep), sweep, below, texts) or reader.bare_run(shown, sweep)
+
+
+def _foreign_sweeps(readers: Mapping[str, RunReader]) -> Iterator[str]:
+    """Where another tool wrote an Experiment summary: its directory, or the one above where no run is below it."""
+    sessions = [name for name, reader in readers.items() if reader.facts.start is not None]
+    inhabited = {above for name in sessions for above in above_of(name)}
+    for name, reader in readers.items():
+        if reader.facts.experiment is not None and reader.facts.start is None and not is_experiment(name):
+            yield name if name in inhabited else name.rpartition("/")[0]
 
 
 @contextlib.contextmanager

@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hparams_lab.curve import Scalars, Thin
 from hparams_lab.declared import Declared
+from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.cursor import Cursor
-from hparams_lab.events.event_file import is_event_file, read_events
-from hparams_lab.events.facts import Facts
+from hparams_lab.events.event_file import is_event_file, is_own, read_events
+from hparams_lab.events.facts import Facts, joined
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.record import OVERHEAD, frame, read_records
 from hparams_lab.findings import Finding
@@ -34,13 +35,15 @@ OUR_ID_DIGITS = 16
 """How long our trials' ids are; TensorFlow's own are longer, and its runs often have no end, however they ended."""
 
 
-def end_of_logged(data: bytes) -> int:
-    """Where in a run's file what it logged ends: before its outcome and session end, if they are the last there."""
-    end = 0
+def without_ending(data: bytes) -> bytes:
+    """What is logged in a run's file: all but its outcome and session end, also where more was added behind them."""
+    kept, begin, end = [], 0, 0
     for offset, payload in read_records(data):
-        if not _is_ending(payload):
-            end = offset + len(payload) + OVERHEAD
-    return end
+        if _is_ending(payload):
+            kept.append(data[begin:offset])
+            begin = offset + len(payload) + OVERHEAD
+        end = offset + len(payload) + OVERHEAD
+    return b"".join([*kept, data[begin:end]])
 
 
 def _is_ending(payload: bytes) -> bool:
@@ -51,6 +54,27 @@ def _is_ending(payload: bytes) -> bool:
 def event_files(directory: Path) -> list[Path]:
     """The event files of a directory in the order in which TensorBoard reads them."""
     return [directory / name for name in sorted(os.listdir(directory)) if is_event_file(name)]
+
+
+def own_file(directory: Path) -> Path:
+    """The event file of the run in a directory, in which another writer may log, too.
+
+    Raises LogDirError when there is none.
+    """
+    files = event_files(directory) if directory.is_dir() else []
+    if not files:
+        raise LogDirError(f"{directory} holds no run; name the directory of one")
+    own = [file for file in files if is_own(file.name)]
+    if not own and len(files) > 1:  # of an older version
+        own = [file for file in files if read_file(file).start is not None]
+    return (own or files)[-1]
+
+
+def read_file(path: Path) -> Facts:
+    """What one event file says."""
+    facts = Facts()
+    Cursor(str(path), Layouts(), facts, []).read_new()
+    return facts
 
 
 def read_run(
@@ -71,6 +95,19 @@ def read_run(
     return reader.run(name, declared)
 
 
+class _Part(NamedTuple):
+    """One file: where its reading stands, what it says, and what is wrong with it."""
+
+    cursor: Cursor
+    facts: Facts
+    findings: list[Finding]
+
+    @classmethod
+    def of(cls, path: str, layouts: Layouts, facts: Facts) -> _Part:
+        findings: list[Finding] = []
+        return cls(Cursor(path, layouts, facts, findings), facts, findings)
+
+
 class RunReader:
     """The event files of one directory.
 
@@ -78,75 +115,86 @@ class RunReader:
       directory: where they are.
       layouts: what is known of records.
       thin: what to keep of a tag's points.
-      facts: what was read already; see `skip`.
     """
 
-    def __init__(self, directory: str, layouts: Layouts, thin: Thin | None = None, facts: Facts | None = None) -> None:
+    def __init__(self, directory: str, layouts: Layouts, thin: Thin | None = None) -> None:
         self.directory = directory
         self._layouts = layouts
         self._thin = thin
-        self._begin(facts)
-
-    def _begin(self, facts: Facts | None = None) -> None:
-        self.facts = facts or Facts(self._thin)
-        self._findings: list[Finding] = []
-        self._cursors: list[Cursor] = []
-        self._names: list[str] = []
+        self._parts: dict[str, _Part] = {}
+        self._joined: Facts | None = None
         self._goes_on = False
+
+    @property
+    def facts(self) -> Facts:
+        """What the files say, joined."""
+        if self._joined is None:
+            parts = [(is_own(name) or part.facts.is_own(name), part.facts) for name, part in self._parts.items()]
+            self._joined = parts[0][1] if len(parts) == 1 else joined(parts, self._thin)
+        return self._joined
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the run is one of ours."""
+        return any(part.facts.is_own(name) for name, part in self._parts.items())
 
     @property
     def findings(self) -> list[Finding]:
         """What is wrong with the files, a torn end included unless somebody writes them."""
+        found = [finding for part in self._parts.values() for finding in part.findings]
         if self._goes_on:
-            return self._findings
-        return self._findings + [cursor.torn for cursor in self._cursors if cursor.torn is not None]
+            return found
+        return found + [part.cursor.torn for part in self._parts.values() if part.cursor.torn is not None]
 
     @property
     def goes_on(self) -> bool:
         """Whether a process holds one of the files."""
         return self._goes_on
 
-    def skip(self, name: str, size: int, inode: int) -> None:
-        """Go on behind what the reader was made with: all that the only file says, read to `size`."""
-        facts = self.facts
-        cursor = Cursor(f"{self.directory}/{name}", self._layouts, facts, self._findings)
-        cursor.skip(size, inode)
-        self._cursors, self._names = [cursor], [name]
+    def skip(self, name: str, facts: Facts, size: int, inode: int) -> None:
+        """Go on behind what the only file says, which was read to `size` in another way."""
+        self._parts = {name: _Part.of(f"{self.directory}/{name}", self._layouts, facts)}
+        self._parts[name].cursor.skip(size, inode)
         if facts.end is None:
             self.read_new([name])
 
     def read_new(self, names: Iterable[str]) -> bool:
         """Read what is new in the files of these names; whether anything is."""
         names = sorted(names)
-        changed = self._read(names)
-        if self.facts.end is not None:
-            held = False
-        else:
-            held = any(is_held(f"{self.directory}/{name}") for name in names)
-            if not held:
-                changed |= self._read(names)  # it may have ended after it was read and before its lock was asked for
+        try:
+            changed = self._read(names)
+            if self.facts.end is not None:
+                held = False
+            else:
+                held = any(is_held(f"{self.directory}/{name}") for name in names)
+                if not held:  # it may have ended after it was read and before its lock was asked for
+                    changed |= self._read(names)
+        except BaseException:
+            self._parts, self._joined = {}, None  # how far it came is not known
+            raise
         changed |= held is not self._goes_on
         self._goes_on = held
         return changed
 
     def _read(self, names: list[str]) -> bool:
-        changed = self._names != names[: len(self._names)]
-        if changed:
-            self._begin()
-        for name in names[len(self._names) :]:
-            path = f"{self.directory}/{name}"
-            self._cursors.append(Cursor(path, self._layouts, self.facts, self._findings))
-            self._names.append(name)
-        for place, cursor in enumerate(self._cursors):
-            before = cursor.offset
-            found = cursor.read_new()
-            later = any(other.offset for other in self._cursors[place + 1 :])
-            if found is None or (later and cursor.offset > before):
-                self._begin()  # cut, replaced, or grown before what was read of others: everything anew
-                self._read(names)
-                return True
+        """Read each file from where it was left; from its beginning where it was cut or replaced."""
+        changed = self._parts.keys() != set(names)
+        before, self._parts = self._parts, {}
+        for name in names:
+            part = before.get(name) or self._part(name)
+            found = part.cursor.read_new()
+            if found is None:
+                part = self._part(name)
+                part.cursor.read_new()
+                found = True
+            self._parts[name] = part
             changed |= found
+        if changed:
+            self._joined = None
         return changed
+
+    def _part(self, name: str) -> _Part:
+        return _Part.of(f"{self.directory}/{name}", self._layouts, Facts(self._thin))
 
     def run(
         self,
@@ -163,7 +211,9 @@ class RunReader:
         facts = self.facts
         if facts.start is None:
             return None
-        columns = facts.columns() if not below else {**facts.columns(), **below}
+        columns = facts.columns()
+        if below:
+            columns = {**columns, **below, **(columns if self.is_own else {})}
         outcome, reason = (Outcome.RUNNING, "") if self._goes_on else _outcome(facts)
         hparams = HParams.of_plain(_hparams(facts.start.hparams, declared))
         started, ended = _times(facts.start, facts.end, columns.values())

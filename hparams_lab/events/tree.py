@@ -6,7 +6,7 @@ Links are not followed out of the directory; a link to a directory inside of it 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from hparams_lab.events.event_file import is_event_file
@@ -106,17 +106,26 @@ def is_experiment(name: str) -> bool:
     return EXPERIMENT in name.split("/")
 
 
-def owners_of(names: Collection[str], sessions: Collection[str]) -> dict[str, tuple[str, str]]:
-    """The directories without a session that belong to a run: to which, and what goes before their tags.
+def owners_of(
+    names: Collection[str], sessions: Collection[str], is_ours: Callable[[str], bool] = lambda name: False
+) -> dict[str, tuple[str, str]]:
+    """The directories that belong to a run that has another: to which, and what goes before their tags.
 
-    Those below a session (`validation/`) belong to it. PyTorch writes hyperparameters into a directory below the one of
-    the scalars: where there is one such, the scalars are its own, and so is what else is below them.
+    Args:
+      names: all directories with event files. sessions: those of them with a session.
+      is_ours: whether the session of that name is a run of ours.
+
+    What is below a run of ours belongs to it, but for other runs of ours. Elsewhere those without a session do that are
+    below one with a session (`validation/`). PyTorch writes hyperparameters into a directory below the one of the
+    scalars: where there is one such, the scalars are its own, and so is what else is below them.
     """
-    if len(sessions) == len(names):
-        return {}
     starts = set(sessions)
+    nested = {name for name in sessions if any(above in starts for above in above_of(name))}
+    starts -= {name for name in nested if not is_ours(name) and any(map(is_ours, starts.intersection(above_of(name))))}
+    if len(starts) == len(names):
+        return {}
     below: dict[str, list[str]] = {}
-    for name in sessions:
+    for name in starts:
         for above in above_of(name):
             below.setdefault(above, []).append(name)
     owners: dict[str, tuple[str, str]] = {}

@@ -11,6 +11,7 @@ refuses everything from then on. https://wiki.postgresql.org/wiki/Fsync_Errors
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -57,9 +58,8 @@ class EventFileWriter:
     @classmethod
     def create(cls, directory: Path, now: float | None = None) -> EventFileWriter:
         """A writer to a new file in `directory`, which exists. Raises LogDirError when it cannot be written."""
-        path = f"{directory}/{file_name(now)}"
         try:
-            fd = disk.create(path, _WRITE)
+            path, fd = _created(directory, now)
         except OSError as error:
             raise disk.refusal(directory, error) from None
         writer = cls(path, fd)
@@ -178,3 +178,11 @@ class EventFileWriter:
             self._buffer = buffered
         except OSError as error:  # nothing is known of the file any more
             self._lost = self._lost or (error.errno, error.strerror)
+
+
+def _created(directory: Path, now: float | None) -> tuple[str, int]:
+    """A new file and its descriptor. A name may be taken: containers share a host's name and a process's number."""
+    while True:
+        path = f"{directory}/{file_name(now)}"
+        with contextlib.suppress(FileExistsError):
+            return path, disk.create(path, _WRITE)

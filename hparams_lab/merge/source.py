@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,6 +13,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import SessionStartInfo
 from hparams_lab.events import summaries
 from hparams_lab.events.declaration import ExperimentMessage
 from hparams_lab.events.event_file import read_events
+from hparams_lab.events.facts import is_of_ours
 from hparams_lab.events.logdir import load_sweep
 from hparams_lab.events.owned import Owned
 from hparams_lab.events.record import frame
@@ -82,26 +84,46 @@ class Source:
 
 
 def described(root: Path, label: str, sweeps: Sequence[str], members: Sequence[Member]) -> Source:
-    """A source with what is declared in it."""
+    """A source with what is declared in it, but for what other loggers declare in or below a run of ours."""
+    guests = {file for member in members for file in _guests(member.folders)}
     stored = (load_sweep(LogDirPaths(root / sweep)) for sweep in sweeps)
     declared = tuple(each["experiment"] for each in stored if each and isinstance(each.get("experiment"), dict))
-    return Source(root, label, tuple(members), tuple(_messages(root)), declared)
+    return Source(root, label, tuple(members), tuple(_messages(root, guests)), declared)
 
 
-def _messages(root: Path) -> Iterator[ExperimentMessage]:
+def _guests(folders: Sequence[Folder]) -> Iterator[Path]:
+    """The files of other loggers in and below the directory of a run of ours."""
+    own = _own_file(folders[0])
+    for folder in folders if own else ():
+        yield from (path for path in _paths(folder) if path != own)
+
+
+def _own_file(folder: Folder) -> Path | None:
+    """The file in which the directory's run of ours is; None where there is none."""
+    found = (path for path in reversed(_paths(folder)) for start in _starts(path) if is_of_ours(path.name, start))
+    return next(found, None)
+
+
+def _paths(folder: Folder) -> list[Path]:
+    return [Path(folder.path, file) for file in sorted(folder.files)]
+
+
+def _messages(root: Path, guests: AbstractSet[Path]) -> Iterator[ExperimentMessage]:
     for folder in walk(str(root)).folders:
-        for file in sorted(folder.files):
-            found = _plugin_data(Path(folder.path, file), summaries.EXPERIMENT_TAG)
+        for path in _paths(folder):
+            found = _plugin_data(path, summaries.EXPERIMENT_TAG) if path not in guests else ()
             yield from (data.experiment for data in found if data.HasField("experiment"))
 
 
 def _session_start(folder: Folder) -> SessionStartInfo | None:
-    """The session start that counts: the first."""
-    for file in sorted(folder.files):
-        for data in _plugin_data(Path(folder.path, file), summaries.SESSION_START_TAG):
-            if data.HasField("session_start_info"):
-                return data.session_start_info
-    return None
+    """The session start that counts: of a run of ours, else the first."""
+    own = _own_file(folder)
+    return next((start for path in ([own] if own else _paths(folder)) for start in _starts(path)), None)
+
+
+def _starts(path: Path) -> Iterator[SessionStartInfo]:
+    found = _plugin_data(path, summaries.SESSION_START_TAG)
+    return (data.session_start_info for data in found if data.HasField("session_start_info"))
 
 
 def _plugin_data(file: Path, tag: str) -> Iterator[Any]:

@@ -139,7 +139,7 @@ def why_spared(root: Path, each: Owned) -> str:
     return ""
 
 
-_WRITER = re.compile(r"tfevents\.\d+\.(?P<host>.+)\.(?P<pid>\d+)\.\d+(\.v2)?$")
+_WRITER = re.compile(r"tfevents\.(?:hparams_lab\.)?\d+\.(?P<host>.+)\.(?P<pid>\d+)\.\d+(\.v2)?$")
 
 
 def _living_writer(name: str) -> int | None:

@@ -26,7 +26,7 @@ from hparams_lab import disk
 from hparams_lab.afterwards import add_outcome, add_scalars
 from hparams_lab.ending import end_left_run
 from hparams_lab.errors import HParamsLabError, LogDirError
-from hparams_lab.events.reader import event_files, read_run
+from hparams_lab.events.reader import event_files, own_file, read_run
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.experiment import Experiment
 from hparams_lab.integrations.search_log import SearchLog, not_lost
@@ -277,7 +277,7 @@ def _end_run(run: Path, deadline: float) -> None:
     if not files:
         disk.remove_tree(run)
         return
-    while is_held(files[-1]) and time.monotonic() < deadline:
+    while is_held(own_file(run)) and time.monotonic() < deadline:
         time.sleep(0.01)
     with contextlib.suppress(HParamsLabError):
         end_left_run(run, Outcome.INTERRUPTED, "its search was stopped")
