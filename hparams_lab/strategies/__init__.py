@@ -3,7 +3,8 @@
 A strategy is a generator function. The runner draws from it whenever a slot is free, and `results` is a live view:
 what has ended by then is in it. It ends when there is nothing more to try, and may yield `None` for "nothing to try
 until another result is there": it is asked again, and the sweep ends when no run is under way that could bring one. A
-trial that is suggested again is another run of it, with a seed of its own. A strategy keeps no state outside of its arguments, so the same seed gives the same trials.
+trial that is suggested again is another run of it, with a seed of its own. A strategy keeps no state outside of its
+arguments, so the same seed gives the same trials.
 """
 
 from __future__ import annotations
