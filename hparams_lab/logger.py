@@ -185,7 +185,7 @@ class Run:
     def text_later(self, tag: str, make: Callable[[], str]) -> None:
         """Log the text that `make` returns, called in the background: for what takes its time to find out."""
         wall_time = self._events.wall_time  # and not self: a run that is forgotten is to be found
-        self._events.later(lambda: summary_event(summaries.text(tag, _made(make)), 0, wall_time()))
+        self._events.later(lambda: summary_event(summaries.text_made(tag, make), 0, wall_time()))
 
     def log_aside(self, metrics: Mapping[str, float]) -> None:
         """Log scalars by the clock: the step is the whole seconds since the run began. `log` counts as before."""
@@ -216,6 +216,12 @@ class Run:
         """The last value of every tag."""
         self._events.drain()
         return {tag: value for tag, (_, value) in self._events.last.items()}
+
+    @property
+    def last_steps(self) -> dict[str, int]:
+        """The last step of every tag, in a resumed run those of before too."""
+        self._events.drain()
+        return {tag: step for tag, (step, _) in self._events.last.items()}
 
     @property
     def last_step(self) -> int:
@@ -366,14 +372,6 @@ class Run:
 
     def _write_error(self, error: OSError) -> UnsavedError:
         return disk.unsaved(self._events.path, error, self._events.is_lost)
-
-
-def _made(make: Callable[[], str]) -> str:
-    """What `make` returns, or the error that it raised: nothing that is told aside may end a run."""
-    try:
-        return make()
-    except Exception as error:
-        return f"could not be found out: {error!r}"
 
 
 for _method in (Run.log, Run.log_columns, Run.text, Run.image, Run.histogram):

@@ -56,6 +56,12 @@ class Intake:
         self.note({tag for tag in values if tag not in found})
         return found
 
+    def among(self, values: Mapping[str, Any]) -> dict[str, float]:
+        """As `numbers_among`: for what a framework reports, which is no reason to stop it."""
+        found = numbers_among(values, self.leave_out)
+        self.note({tag for tag, value in values.items() if tag not in found and has_elements(value)})
+        return found
+
     def note(self, several: set[str]) -> None:
         """Note the tags that have no value of their own."""
         new = several - self.several

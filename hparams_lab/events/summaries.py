@@ -8,7 +8,7 @@ Source: https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/plugin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
@@ -74,6 +74,14 @@ def text(tag: str, markdown: str) -> Summary:
         dtype=DT_STRING, string_val=[markdown.encode("utf-8", "replace")], tensor_shape=TensorShapeProto()
     )
     return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
+
+
+def text_made(tag: str, make: Callable[[], str]) -> Summary:
+    """The text that `make` returns, or the error that it raised: nothing that is told aside may end a run."""
+    try:
+        return text(tag, make())
+    except Exception as error:
+        return text(tag, f"could not be found out: {error!r}")
 
 
 class BadSummary(ValueError):

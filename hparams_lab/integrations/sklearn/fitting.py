@@ -8,7 +8,7 @@ import logging
 import numbers
 import random
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -20,9 +20,9 @@ from hparams_lab.errors import UsageError
 from hparams_lab.integrations.search_log import not_lost
 from hparams_lab.integrations.sklearn.build_function import DivergedError, EstimatorError
 from hparams_lab.integrations.sklearn.current import EPOCH, current_run
-from hparams_lab.keras import RunCallback
+from hparams_lab.keras.callback import BEST_EPOCH, RunCallback
 from hparams_lab.logger import Run
-from hparams_lab.measured import LeftOut, as_float, numbers_among
+from hparams_lab.measured import as_float
 
 EVALUATION_BATCH = 1024
 """Outputs are computed of at least so many examples at once: it changes nothing but the time."""
@@ -71,19 +71,31 @@ class EpochCurves(RunCallback):
     Numbers, that is, and arrays of a few; and where they cannot be logged, that is said once, and the fit goes on.
     """
 
+    _best_epoch = EPOCH + BEST_EPOCH
+
     def __init__(self, run: Run) -> None:
         super().__init__(run)
         self._is_lost = False
-        self._leave_out = LeftOut(f"run {run.name!r}")
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Begin to count."""
+        self._harmless("what the epochs", super().on_train_begin, logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Log the epoch."""
-        if self._is_lost:
-            return
-        self._is_lost = True
-        with not_lost(f"what epoch {epoch + 1} and those behind it of {self._run.name} reported"):
-            super().on_epoch_end(epoch, numbers_among(logs or {}, self._leave_out))
-            self._is_lost = False
+        self._harmless(f"what epoch {epoch + 1} and those behind it", super().on_epoch_end, epoch, logs)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """End on the epoch whose weights are restored."""
+        self._harmless("which epoch was kept, as the callbacks", super().on_train_end, logs)
+
+    def _harmless(self, what: str, hook: Callable[..., None], *told: Any) -> None:
+        """Call a hook, unless one failed before; where it fails that is said."""
+        if not self._is_lost:
+            self._is_lost = True
+            with not_lost(f"{what} of {self._run.name} reported", stacklevel=5):
+                hook(*told)
+                self._is_lost = False
 
     def _tag(self, name: str) -> str:
         return EPOCH + name
