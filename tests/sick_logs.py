@@ -130,6 +130,7 @@ SICK: dict[str, Callable[[], Mapping[str, bytes]]] = {
     ),
     "corrupt": lambda: TWO | {"k": run(45, b"\1" * 40, point(3, 0.75))},
     "torn": lambda: TWO | {"e": run(46, end=END + point(3, 0.75)[:-9])},
+    "steps-back": lambda: TWO | {"b2": run(53, point(1, 0.75), point(2, 0.875))},
     "wild-length": lambda: TWO | {"x": run(47, wild_header(2**60), point(3, 0.75))},
     "huge-step": lambda: TWO | {"h": run(50, point(2**31, 0.75))},
     "broken-hparams": lambda: TWO | {"y": run(51, hparams_record(summaries.SESSION_END_TAG, b"\xff\xff"))},

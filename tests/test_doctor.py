@@ -19,7 +19,7 @@ from hparams_lab.doctor.examine import examine
 Doctor = Callable[..., "Said"]
 ERRORS = {
     "several-experiments", "several-sweeps", "undeclared-hparam", "undeclared-metric", "mixed-types", "two-writers",
-    "corrupt", "wild-length", "huge-step", "broken-hparams", "odd-scalar",
+    "corrupt", "wild-length", "huge-step", "broken-hparams", "odd-scalar", "steps-back",
 }  # fmt: skip
 
 

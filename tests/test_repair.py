@@ -68,6 +68,7 @@ SHOWN: dict[str, Callable[[Client], bool]] = {
     "split-groups": lambda client: by_run(client)["s"]["name"] == by_run(client)["t"]["name"],
     "two-writers": lambda client: by_run(client).get("w-writer-2", {}).get("hparams", {}).get("units") == 64,
     "corrupt": lambda client: accuracies(client, "k") == [0.25, 0.5, 0.75],
+    "steps-back": lambda client: accuracies(client, "b2") == [0.25, 0.5, 0.75, 0.875],
     "wild-length": lambda client: accuracies(client, "x") == [0.25, 0.5, 0.75],
     "huge-step": lambda client: answers(client),
     "broken-hparams": lambda client: answers(client),

@@ -9,10 +9,15 @@ import warnings
 
 import numpy as np
 import pytest
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard_client import eventually
 
 from hparams_lab.board import Board
+from hparams_lab.doctor.examine import examine
+from hparams_lab.doctor.repair import repair_into
+from hparams_lab.doctor.tree import Tree
 from hparams_lab.errors import LogDirError, UsageError
+from hparams_lab.events.event_file import summary_event, version_event
 from hparams_lab.events.logdir import LogDirReader, read
 from hparams_lab.events.reader import event_files
 from hparams_lab.results import Outcome
@@ -173,3 +178,83 @@ def test_from_step_that_cannot_be_gone_on_from(tmp_path):
     }
     assert steps(read(tmp_path).runs[0])["loss"] == list(range(10))
     assert run.is_over
+
+
+def torch_like(*points):
+    """A file without a session, its events of several values, or images, at any step."""
+    made = [version_event(1.7e9)]
+    for step, values in points:
+        summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+        made += [summary_event(summary, step, 1.7e9 - step)]  # by a clock that goes back
+    return b"".join(made)
+
+
+@pytest.fixture(scope="module")
+def backwards(tmp_path_factory):
+    """Runs whose steps go back in a file; by run and tag the steps as they are logged, and as the doctor makes them."""
+    root = tmp_path_factory.mktemp("backwards") / "logs"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logged(root, {"loss": range(1, 6)}, {"loss": range(1, 4)}, name="resumed")
+        logged(root, {"loss": range(3)}, {"loss": range(2)}, {"loss": range(4)}, name="twice")
+        logged(root, {"loss": [0, 1], "rate": [0, 1]}, {"loss": [0, 1], "rate": [2, 3]}, name="one tag")
+        logged(root, {"loss": range(10)}, {"loss": range(7, 12)}, name="checkpoint")
+        logged(root, {"loss": [0, 5]}, {"loss": [5, 6]}, name="fine")  # the last one again
+        with start(root, "two fits") as run:
+            for _ in range(2):
+                for epoch in range(1, 5):
+                    run.log({"batch/loss": 0.5}, step=epoch * 100)
+                    run.log({"loss": 0.5} | ({"val/loss": 0.25} if epoch % 2 == 0 else {}), step=epoch)
+    (root / "torch").mkdir()
+    several = [(step, {"a": step / 8, "b": 0.5}) for step in (4, 5, 4)]
+    (root / "torch/events.out.tfevents.1.h").write_bytes(torch_like(*several, (3, {"b": 0.5}), (0, {"other": 1.0})))
+    wanted = {
+        ("resumed", "loss"): ([1, 2, 3, 4, 5, 1, 2, 3], [1, 2, 3, 4, 5, 6, 7, 8]),
+        ("twice", "loss"): ([0, 1, 2, 0, 1, 0, 1, 2, 3], [*range(9)]),
+        ("one tag", "loss"): ([0, 1, 0, 1], [0, 1, 2, 3]),
+        ("one tag", "rate"): ([0, 1, 2, 3], [0, 1, 2, 3]),
+        ("checkpoint", "loss"): ([*range(10), *range(7, 12)], [*range(15)]),
+        ("fine", "loss"): ([0, 5, 5, 6], [0, 5, 5, 6]),
+        ("two fits", "batch/loss"): ([100, 200, 300, 400] * 2, [100, 200, 300, 400, 401, 501, 601, 701]),
+        ("two fits", "loss"): ([1, 2, 3, 4] * 2, [*range(1, 9)]),
+        ("two fits", "val/loss"): ([2, 4] * 2, [2, 4, 6, 8]),
+        ("torch", "a"): ([4, 5, 4], [4, 5, 6]),
+        ("torch", "b"): ([4, 5, 4, 3], [4, 5, 6, 7]),
+        ("torch", "other"): ([0], [0]),
+    }
+    return root, wanted
+
+
+def all_steps(root):
+    return {(run.name, tag): points.steps.tolist() for run in read(root).runs for tag, points in run.columns.items()}
+
+
+def test_the_doctor_finds_steps_that_go_back_and_mends_them_in_one_pass(backwards, tmp_path):
+    root, wanted = backwards
+    assert all_steps(root) == {key: before for key, (before, _) in wanted.items()}
+    (found,) = [ailment for ailment in examine(root).ailments if ailment.name == "steps-back"]
+    assert set(found.files) == {"resumed", "twice", "one tag", "checkpoint", "two fits", "torch"}
+    assert found.what.startswith(
+        "6 runs whose steps go back: checkpoint ('loss' from 9 to 7), one tag ('loss' from 1 to 0), "
+    )
+    assert found.what.endswith(" and 3 more")
+    done = repair_into(Tree(root), tmp_path / "mended", 4e9)
+    assert all_steps(done.root) == {key: after for key, (_, after) in wanted.items()}
+    before, after = ({run.name: run for run in read(place).runs} for place in (root, done.root))
+    for (name, tag), _ in wanted.items():
+        for one, other in zip(before[name].scalars(tag)[1:], after[name].scalars(tag)[1:], strict=True):
+            assert one.tolist() == other.tolist()
+    assert not [ailment.name for ailment in examine(done.root).ailments if ailment.repairable]
+
+
+def test_tensorboard_shows_fewer_points_before_and_all_after(backwards, tmp_path):
+    root, wanted = backwards
+    repair_into(Tree(root), tmp_path / "mended" / "after", 4e9)
+    with Board(tmp_path / "mended" / "after", 0, ["--load_fast=true"]) as board:
+        for (run, tag), (_, after) in wanted.items():
+            shown = [*dict.fromkeys(after)]  # of one step the last point
+            eventually(lambda run=run, tag=tag: fast(board.url, run, tag), shown.__eq__)
+    with Board(root, 0, ["--load_fast=true"]) as board:
+        eventually(lambda: fast(board.url, "resumed", "loss"), [1, 2, 3].__eq__)
+        eventually(lambda: fast(board.url, "twice", "loss"), [0, 1, 2, 3].__eq__)
+        eventually(lambda: fast(board.url, "checkpoint", "loss"), [*range(12)].__eq__)

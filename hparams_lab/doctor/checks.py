@@ -144,6 +144,34 @@ def huge_steps(tree: Tree) -> Iterator[Ailment]:
         )
 
 
+def steps_back(tree: Tree) -> Iterator[Ailment]:
+    """Steps that go back within a file: a second training in one run, or a run that was gone on with at its first step.
+
+    A file that begins anew beside another is a restart, whose earlier points are dropped on purpose.
+    """
+    runs = [run for run in tree.runs if any(file.back for file in run.files)]
+    if runs:
+        yield Ailment(
+            "steps-back",
+            ERROR,
+            f"{plural(len(runs), 'run')} whose steps go back: {_some(map(_where_back, runs))}",
+            "less than there is: its default loader drops a tag's earlier points from the step that it goes back to on",
+            "the steps that follow go on counting behind those before; a tag whose steps never go back keeps them",
+            tuple(run.name or "." for run in runs),
+        )
+
+
+def _where_back(run: RunFacts) -> str:
+    back = {tag: found for file in reversed(run.files) for tag, found in file.back.items()}
+    return f"{run.name or '.'} ({_some(f'{tag!r} from {last} to {first}' for tag, (last, first) in back.items())})"
+
+
+def _some(found: Iterable[str]) -> str:
+    """The first three, and how many more."""
+    listed = list(found)
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3:,} more" if len(listed) > 3 else "")
+
+
 def empty(tree: Tree) -> Iterator[Ailment]:
     """Files with nothing in them: what was there is lost, or its process died at once."""
     files = [file.name for _, file in tree.files if not file.size and not file.findings and not file.is_held]
@@ -283,6 +311,6 @@ def many_files(tree: Tree) -> Iterator[Ailment]:
 
 
 CHECKS = (
-    wild_lengths, misfits, huge_steps, corrupt, odd_scalars, unreadable, two_writers, torn, empty, left, split_groups,
-    guests, many_files,
+    wild_lengths, misfits, huge_steps, steps_back, corrupt, odd_scalars, unreadable, two_writers, torn, empty, left,
+    split_groups, guests, many_files,
 )  # fmt: skip

@@ -16,6 +16,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from hparams_lab.doctor.checks import group_of, is_left, same_values, writers_of
 from hparams_lab.doctor.columns import as_text, group_key, mixed_columns, whole_experiment
 from hparams_lab.doctor.salvage import contents, events
+from hparams_lab.doctor.stretches import Renumbering
 from hparams_lab.doctor.tree import LARGEST_STEP, FileFacts, RunFacts, Tree, misfit_of
 from hparams_lab.events import summaries
 from hparams_lab.events.declaration import ExperimentMessage
@@ -44,22 +45,21 @@ class Cure:
 
     texts: set[str] = field(default_factory=set)
     group: str | None = None
-    step: Callable[[int], int] | None = None
+    step: Callable[[Event], int] | None = None
     drops_experiments: bool = False
     drops_hparams: bool = False
 
     def changes(self, event: Event) -> bool:
         """Mend an event; whether that changed it."""
         before = event.SerializeToString()
+        if self.step is not None and not any(map(_is_hparams, event.summary.value)):
+            event.step = self.step(event)
         kept = [value for value in event.summary.value if not self._drops(value)]
         if len(kept) != len(event.summary.value):
             del event.summary.value[:]
             event.summary.value.extend(kept)
         for value in event.summary.value:
             self._mend_start(value)
-        is_hparams = any(value.metadata.plugin_data.plugin_name == summaries.HPARAMS_PLUGIN for value in kept)
-        if self.step is not None and not is_hparams:
-            event.step = self.step(event.step)
         return bool(event.SerializeToString() != before)
 
     def _drops(self, value: Summary.Value) -> bool:
@@ -80,6 +80,10 @@ class Cure:
         if self.group is not None:
             start.group_name = self.group
         value.metadata.plugin_data.content = data.SerializeToString()
+
+
+def _is_hparams(value: Summary.Value) -> bool:
+    return bool(value.metadata.plugin_data.plugin_name == summaries.HPARAMS_PLUGIN)
 
 
 def _is_scalar(value: Summary.Value) -> bool:
@@ -103,7 +107,7 @@ def changes(tree: Tree, now: float, lost: list[Finding]) -> Iterator[Change]:
     taken = {run.name for run in tree.runs}
     for run in tree.runs:
         if not run.is_held:
-            cure = Cure(texts, groups.get(run.name), _step_map(run), bool(tree.sessions) and not keeps)
+            cure = Cure(texts, groups.get(run.name), None, bool(tree.sessions) and not keeps)
             yield from _changes_of_run(tree, run, cure, taken, lost)
 
 
@@ -148,16 +152,27 @@ def _step_map(run: RunFacts) -> Callable[[int], int] | None:
     return lambda step: bisect.bisect_left(steps, step)
 
 
+def _steps(files: list[FileFacts], wild: Callable[[int], int] | None) -> Callable[[Event], int] | None:
+    """What becomes of the steps of a writer's files; None where all stay."""
+    if any(file.back for file in files):
+        return Renumbering([file for file in files if not file.has(Kind.UNREADABLE)], wild).step
+    return None if wild is None else lambda event: wild(event.step)
+
+
 def _changes_of_run(tree: Tree, run: RunFacts, cure: Cure, taken: set[str], lost: list[Finding]) -> Iterator[Change]:
     parts = writers_of(run)
     first = [file for file in run.files if not any(file in part for part in parts[1:])]
+    wild = _step_map(run)
+    cure = replace(cure, step=_steps(first, wild))
     yield from _changes_of_files(tree, run, first, cure, lost)
     for part in parts[1:]:
         name = next(
             name for number in itertools.count(2) if (name := f"{run.name or 'run'}-writer-{number}") not in taken
         )
         taken.add(name)
+        cure = replace(cure, step=None)
         starts = b"" if any(file.starts for file in part) else _session_of(first, cure)
+        cure = replace(cure, step=_steps(part, wild))
         for place, file in enumerate(part):
             data, _ = _mended(file, cure, lost)
             end = _end(tree, run, part) if place == len(part) - 1 else b""

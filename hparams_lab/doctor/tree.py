@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionStartInfo
@@ -45,6 +46,7 @@ class FileFacts:
     """What one event file holds; a sink of the scanner.
 
     `is_guest` is whether another logger wrote hparams into or below a run of ours: they are left out here.
+    `steps` are the last steps of its tags, `back` where a tag's steps go back first: from which step to which.
     """
 
     path: Path
@@ -60,6 +62,8 @@ class FileFacts:
     odd_scalars: list[str] = field(default_factory=list)
     tags: dict[str, int] = field(default_factory=dict)
     is_guest: bool = False
+    steps: dict[str, int] = field(default_factory=dict)
+    back: dict[str, tuple[int, int]] = field(default_factory=dict)
     wild_steps: int = 0
     missing: int = 0
     first: float = float("inf")
@@ -108,6 +112,7 @@ class FileFacts:
         """The scanner's: the scalars of one event."""
         for tag in tags:
             self.tags[tag] = self.tags.get(tag, 0) + 1
+            self._step(tag, step, step)
         if not SMALLEST_STEP <= step <= LARGEST_STEP:
             self.wild_steps += 1
         if wall_time < self.first:
@@ -118,6 +123,10 @@ class FileFacts:
     def take_points(self, tag: str, points: Scalars) -> None:
         """The scanner's: many points of a tag."""
         self.tags[tag] = self.tags.get(tag, 0) + len(points.steps)
+        back = np.flatnonzero(points.steps[1:] < points.steps[:-1])
+        if len(back):
+            self.back.setdefault(tag, (int(points.steps[back[0]]), int(points.steps[back[0] + 1])))
+        self._step(tag, int(points.steps[0]), int(points.steps[-1]))
         low, high = int(points.steps.min()), int(points.steps.max())
         if low < SMALLEST_STEP or high > LARGEST_STEP:
             self.wild_steps += int(((points.steps < SMALLEST_STEP) | (points.steps > LARGEST_STEP)).sum())
@@ -143,6 +152,13 @@ class FileFacts:
         else:
             self.ends.append(data.session_end_info)
             self._at(data.session_end_info.end_time_secs)
+
+    def _step(self, tag: str, first: int, last: int) -> None:
+        """Note whether a tag's steps go back from those before to the `first` of these."""
+        before = self.steps.get(tag, first)
+        if first < before:
+            self.back.setdefault(tag, (before, first))
+        self.steps[tag] = last
 
     def _at(self, *times: float) -> None:
         self.first, self.last = min(self.first, *times), max(self.last, *times)
