@@ -46,6 +46,11 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[Cha
     return [change for change in found if change is not None]
 
 
+def experiment_changes(old: Any, new: Mapping[str, Any]) -> list[Change]:
+    """What differs between two declarations, as `Experiment.to_json` has them."""
+    return [*_experiment(old, new)]
+
+
 def in_a_line(changes: Sequence[Change]) -> str:
     """The differences in one line, the first of them where there are many."""
     more = [f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else []

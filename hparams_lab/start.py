@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
 
 from hparams_lab import disk
+from hparams_lab.changes import experiment_changes, in_a_line
 from hparams_lab.declared import Declared
 from hparams_lab.described import as_text
 from hparams_lab.errors import HParamValueError, LogDirError, UsageError
@@ -28,9 +29,11 @@ from hparams_lab.events.declaration import (
     stored_in,
 )
 from hparams_lab.events.event_log import WhenFull
-from hparams_lab.events.logdir import declared_in, save_sweep
+from hparams_lab.events.logdir import declared_in, is_of_search, load_sweep, save_sweep
 from hparams_lab.events.reader import read_run
+from hparams_lab.locks import held, is_held
 from hparams_lab.logger import Run, Stored, stored_values
+from hparams_lab.owner import LOCK
 from hparams_lab.paths import LogDirPaths, paths_of
 from hparams_lab.provenance import PROVENANCE_TAG, provenance_markdown
 from hparams_lab.reopen import reopened
@@ -38,6 +41,7 @@ from hparams_lab.run_dir import IfExists, check_not_of_sweep, checked_run_name, 
 from hparams_lab.scalar import checked_step
 from hparams_lab.system import SystemSampler, found_psutil
 from hparams_lab.trial import HParams
+from hparams_lab.united import conflict, united
 from hparams_lab.values import Value, canonical, checked, name_of, short
 
 if TYPE_CHECKING:
@@ -233,7 +237,33 @@ def _declare(paths: LogDirPaths, values: Mapping[str, Value], experiment: Experi
         known = is_declared(paths, values, ())
         message = known or declare(paths, observed_message(values, ()), combine=joined_by(values))
         return stored_in(message, values)
-    declare(paths, experiment_message(experiment))
-    if not paths.sweep_json.exists():
-        save_sweep(paths, {"experiment": experiment.to_json()})
+    _declare_united(paths, experiment.to_json())
+    declare(paths, experiment_message(experiment), combine=joined_by(values))
     return stored_values(values, experiment)
+
+
+def _declare_united(paths: LogDirPaths, asked: Mapping[str, Any]) -> None:
+    """Have `sweep.json` declare the experiment too: what it declares already and this one are united, with a warning.
+
+    The `sweep.json` of a sweep or a search says what that was asked for, and stays. Raises LogDirError where the two
+    contradict each other.
+    """
+    with held(paths.experiment_lock):
+        stored = load_sweep(paths)
+        before = declared_in(paths)
+        if before is None:
+            if stored is None and not is_held(paths.root / LOCK):  # a sweep that gets ready writes its own
+                save_sweep(paths, {"experiment": asked})
+            return
+        if before.json == asked:
+            return
+        if why := conflict(before.json, asked):
+            raise LogDirError(f"{paths.root} declares another experiment: {why}; give another name, or directory")
+        both = united([before.json, asked], {})
+        if is_of_search(paths) or both == united([before.json], {}):
+            return
+        save_sweep(paths, {**(stored or {}), "experiment": both})
+    changes = [change for change in experiment_changes(before.json, asked) if change.how != "removed"]
+    if changes:
+        said = f"{paths.root} declares another experiment: {in_a_line(changes)}; from now on it declares both"
+        warnings.warn(said, stacklevel=5)

@@ -22,9 +22,9 @@ from hparams_lab.events.event_file import read_events, summary_event, version_ev
 from hparams_lab.events.logdir import load_sweep
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.merge import merge
-from hparams_lab.merge.columns import merged_domain
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.scratch import MAKING, scratch
+from hparams_lab.united import merged_domain
 
 
 def sweep(logdir, hparams, metrics, objective=None):
