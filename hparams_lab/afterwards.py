@@ -32,7 +32,7 @@ def add_scalars(run: Path, metrics: Mapping[str, Any], step: int | None = None, 
     Raises UsageError for a value that is no number, LogDirError when the run is being written, is none, or cannot be
     written.
     """
-    values = numbers_of(metrics, LeftOut(f"run {run.name!r}", stacklevel=5))
+    values = numbers_of(metrics, LeftOut(f"run {run.name!r}"))
     _add(run, summaries.scalars(values), step, fsync)
 
 

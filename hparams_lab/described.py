@@ -23,6 +23,7 @@ from typing import Any
 from hparams_lab.functions import function_text
 from hparams_lab.tensors import is_symbolic, listed, shape_of, shortest, shortest_of, size_of
 from hparams_lab.values import LARGEST_INTEGER, unwrap
+from hparams_lab.warned import warn_caller
 
 MOST_ELEMENTS = 10_000
 """Of a larger array there are the shape, the type and a hash."""
@@ -55,6 +56,18 @@ def as_text(value: Any, tell: Tell = lambda what: None) -> Any:
     if isinstance(plain, (list, tuple, dict)) and not hasattr(plain, "_fields"):
         return describe.json(plain)
     return describe.text(plain, top=True).encode("utf-8", "backslashreplace").decode()
+
+
+_said: set[tuple[str, str]] = set()
+
+
+def tell_alike(name: str, why: str) -> None:
+    """Warn that values of the hparam `name` cannot be told apart, once in a process."""
+    if (name, why) not in _said:
+        _said.add((name, why))
+        warn_caller(
+            f"hparam {name!r}: {why}, so two that differ may be one trial; log what differs as an hparam of its own"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from typing import Any
 
 from hparams_lab.errors import UsageError
 from hparams_lab.scalar import checked_tag
-from hparams_lab.tensors import SymbolicError, detached, is_symbolic, listed, only, shape_of, size_of
+from hparams_lab.tensors import SymbolicError, detached, inner, is_symbolic, listed, only, shape_of, size_of
 from hparams_lab.values import short
+from hparams_lab.warned import warn_caller
 
 MOST_ELEMENTS = 32
 """An array of more elements is no metric: each would be a curve, and a column in the HParams tab."""
@@ -24,16 +25,15 @@ LeaveOut = Callable[[str, str], None]
 class LeftOut:
     """A `LeaveOut` that warns, once for each tag."""
 
-    def __init__(self, where: str = "", stacklevel: int = 2) -> None:
+    def __init__(self, where: str = "") -> None:
         self._where = f"{where}: " if where else ""
-        self._stacklevel = stacklevel
         self._told: set[str] = set()
 
     def __call__(self, tag: str, why: str) -> None:
         """Warn."""
         if tag not in self._told:
             self._told.add(tag)
-            warnings.warn(f"{self._where}metric {tag!r} {why}; it is left out", stacklevel=self._stacklevel)
+            warn_caller(f"{self._where}metric {tag!r} {why}; it is left out")
 
 
 class Intake:
@@ -46,7 +46,7 @@ class Intake:
 
     def __init__(self, run: str, objective: str | None = None) -> None:
         self.several: set[str] = set()
-        self.leave_out = LeftOut(f"run {run!r}", stacklevel=6)
+        self.leave_out = LeftOut(f"run {run!r}")
         self._run = run
         self._objective = objective
 
@@ -67,7 +67,7 @@ class Intake:
         new = several - self.several
         self.several |= new
         if self._objective is not None and self._objective in new:
-            warnings.warn(f"run {self._run!r}: {unranked(self._objective)}", stacklevel=5)
+            warn_caller(f"run {self._run!r}: {unranked(self._objective)}")
 
 
 def unranked(objective: str) -> str:
@@ -135,7 +135,8 @@ def has_elements(value: Any) -> bool:
 
 def is_quick(value: Any) -> bool:
     """Whether `float` takes it without a word: a tensor with a graph, or an array of one element, may warn."""
-    return not getattr(value, "requires_grad", False) and not has_elements(value)
+    tensor = inner(value)
+    return not getattr(tensor, "requires_grad", False) and not has_elements(tensor)
 
 
 # `Run.log` hands most values to `float` unseen. Of a tensor with a graph, torch says this once.

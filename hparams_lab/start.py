@@ -10,7 +10,6 @@ writes next, under a lock.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from hparams_lab import disk
 from hparams_lab.changes import experiment_changes, in_a_line
 from hparams_lab.declared import Declared
-from hparams_lab.described import as_text
+from hparams_lab.described import as_text, tell_alike
 from hparams_lab.errors import HParamValueError, LogDirError, UsageError
 from hparams_lab.events.declaration import (
     declare,
@@ -155,23 +154,8 @@ def checked_values(hparams: Mapping[Any, Any], hparams_as_text: bool = False) ->
         name = name_of(key)
         if not name.strip():
             raise HParamValueError("an hparam has an empty name; give each a name")
-        tell = partial(_tell_alike, name)
-        found[name] = checked(name, as_text(value, tell) if hparams_as_text else value)
+        found[name] = checked(name, as_text(value, partial(tell_alike, name)) if hparams_as_text else value)
     return found
-
-
-_told: set[tuple[str, str]] = set()
-
-
-def _tell_alike(name: str, why: str) -> None:
-    """Warn that values of an hparam cannot be told apart, once in a process."""
-    if (name, why) in _told:
-        return
-    _told.add((name, why))
-    warnings.warn(
-        f"hparam {name!r}: {why}, so that two that differ may be one trial; log what differs as an hparam of its own",
-        stacklevel=9,
-    )
 
 
 def _new(

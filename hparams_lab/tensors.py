@@ -70,8 +70,14 @@ def is_symbolic(value: Any) -> bool:
     return False
 
 
+def inner(value: Any) -> Any:
+    """The tensor of a variable of Keras; anything else as it is."""
+    return value.value if type(value).__module__.startswith("keras.") and hasattr(value, "value") else value
+
+
 def detached(value: Any) -> Any:
     """A tensor without the graph that it is computed by, where NumPy and Python can read it; others as they are."""
+    value = inner(value)
     if not hasattr(value, "shape"):
         return value
     if hasattr(value, "detach"):

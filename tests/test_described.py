@@ -21,6 +21,7 @@ import pytest
 
 import hparams_lab as lab
 from hparams_lab.described import MOST_ELEMENTS, as_text
+from hparams_lab.values import checked
 
 
 class Optimizer(enum.Enum):
@@ -210,7 +211,7 @@ def test_what_cannot_be_told_apart_is_said_once(tmp_path, value):
             run = lab.start_run(tmp_path, hparams={name: value}, hparams_as_text=True, provenance=False)
             run.finish()
     assert len(told) == 1
-    assert re.match(rf"hparam '{name}': \w+ does not say how it is configured, so that two that ", str(told[0].message))
+    assert re.match(rf"hparam '{name}': \w+ does not say how it is configured, so two that ", str(told[0].message))
     assert "0x" not in run.hparams[name]
     assert len(lab.read(tmp_path).trials) == 1
 
@@ -271,6 +272,7 @@ def test_objects_of_keras():
     texts = [as_text(model(units), pytest.fail) for units in (8, 8, 16)]
     assert texts[0] == texts[1] != texts[2]
     assert [as_text(keras.activations.relu), as_text(keras.layers.Dense)] == ["relu", "Dense"]
+    assert [checked("x", keras.Variable(value)) for value in (0.1, 3)] == [0.1, 3]
 
 
 def test_objects_of_torch():

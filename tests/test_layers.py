@@ -22,6 +22,7 @@ LAYERS = (
         "varying",
         "scalar",
         "tensors",
+        "warned",
         "measured",
         "space",
         "hparam",

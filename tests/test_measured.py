@@ -1,6 +1,9 @@
 """A metric that is an array: one element is a number, several are a tag each, and neither ends a training."""
 
+import importlib.util
 import math
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -102,6 +105,20 @@ EXPERIMENT = lab.Experiment(
 UNRANKED = "the objective 'accuracy' is an array, which cannot rank trials; log one number for it, such as its mean"
 
 
+def test_the_warning_stands_at_the_line_that_logged(tmp_path):
+    run = lab.start_run(tmp_path, hparams={"x": 1}, provenance=False)
+    wide = np.ones(33)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        run.log({"a": wide})
+        run.log_columns({"b": np.ones((1, 33))})
+        run.summary["c"] = wide
+        run.finish({"d": wide})
+        add_scalars(run.dir, {"e": wide, "f": 1})
+    assert {warning.filename for warning in told} == {__file__}
+    assert len({warning.lineno for warning in told}) == len(told) == 5
+
+
 def test_a_declared_metric_may_be_an_array_and_an_objective_is_one_number(tmp_path):
     def train(run):
         run.log({"f1": [0.5, 0.25]})
@@ -145,11 +162,40 @@ def test_tensors_of_torch(tmp_path):
     fresh.finish()
 
 
-def test_tracers_of_jax(tmp_path):
-    jax = pytest.importorskip("jax", reason="JAX is tried where CI installs it")
-    with lab.start_run(tmp_path, hparams={"x": 1}, provenance=False) as run:
-        run.log({"a": jax.numpy.ones(()), "b": jax.numpy.ones((1, 1)), "c": jax.numpy.ones(2, "bfloat16")}, step=2)
-        for value in (lambda x: x.mean(), lambda x: x):
-            with pytest.raises(UsageError, match=r"^metric 'loss' is a symbolic tensor \(\w+Tracer\), which has no"):
-                jax.jit(lambda x, value=value: run.log({"loss": value(x)}))(jax.numpy.ones(2))
-    assert lab.read(tmp_path).runs[0].metrics == {"a": 1.0, "b": 1.0, "c/0": 1.0, "c/1": 1.0}
+BY_JAX = """
+import sys
+import jax
+import hparams_lab as lab
+from hparams_lab.errors import UsageError
+
+def refused(call, message):
+    try:
+        call()
+    except UsageError as error:
+        assert message in str(error) and "Tracer), which has no value" in str(error), error
+    else:
+        raise AssertionError(message)
+
+def started(rate):
+    return lab.start_run(sys.argv[1], hparams={"rate": rate}, provenance=False)
+
+tenths = [jax.numpy.array(0.1, kind) for kind in ("float16", "bfloat16", "float32")]
+assert len({started(rate).trial_id for rate in (0.1, *tenths)}) == 1
+with started(0.2) as run:
+    run.log({"a": jax.numpy.ones(()), "b": jax.numpy.ones((1, 1)), "c": jax.numpy.ones(2, "bfloat16")}, step=2)
+    for value in (lambda x: x.mean(), lambda x: x):
+        for traced in (jax.jit, jax.vmap, lambda call: jax.grad(lambda x: (call(x), x.sum())[1])):
+            refused(lambda: traced(lambda x: run.log({"loss": value(x)}))(jax.numpy.ones(2)), "metric 'loss' is a sym")
+    refused(lambda: jax.jit(lambda step: run.log("a", 1, step=step))(3), "step is a symbolic tensor")
+    for step in (jax.numpy.int32(9), jax.numpy.array([9.0])):
+        run.log("a", 1, step=step)
+        assert run._step == 9
+assert run.metrics == {"a": 1.0, "b": 1.0, "c/0": 1.0, "c/1": 1.0}
+"""
+
+
+def test_arrays_and_tracers_of_jax(tmp_path):
+    """In a process of its own: where JAX has run, a fork warns."""
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("JAX is tried where CI installs it")
+    subprocess.run([sys.executable, "-W", "error", "-c", BY_JAX, str(tmp_path)], check=True)

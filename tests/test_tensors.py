@@ -106,12 +106,3 @@ def test_tensors_of_torch_as_hparams_and_steps(tmp_path, run):
     for step in (torch.tensor(True), torch.tensor(8.5), torch.ones(2)):
         with pytest.raises(UsageError, match=r"^step is tensor\(.*; wanted a whole number"):
             run.log("known", 1, step=step)
-
-
-def test_arrays_of_jax_as_hparams_and_steps(tmp_path, run):
-    jax = pytest.importorskip("jax", reason="JAX is tried where CI installs it")
-    tenths = [jax.numpy.array(0.1, kind) for kind in ("float16", "bfloat16", "float32")]
-    assert ids_of(tmp_path, tenths) == ids_of(tmp_path, [0.1])
-    assert [log_twice(run, step) for step in (jax.numpy.int32(9), jax.numpy.array([9.0]))] == [[9, 9]] * 2
-    with pytest.raises(UsageError, match=r"^step is a symbolic tensor \(\w+Tracer\), which has no value"):
-        jax.jit(lambda step: run.log("known", 1, step=step))(3)

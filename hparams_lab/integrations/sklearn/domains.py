@@ -8,12 +8,13 @@ numbers, bools and strings, one type in a column.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from hparams_lab.described import as_text
+from hparams_lab.described import Tell, as_text, tell_alike
 from hparams_lab.errors import DeclarationError
 from hparams_lab.hparam import HParam
 from hparams_lab.space import Discrete, Domain, IntInterval, RealInterval, Scale
@@ -42,7 +43,7 @@ class Column:
     def value(self, name: str, given: Any) -> Value:
         """A value of the parameter as it is logged."""
         if self.is_text:
-            return _text(given)
+            return _text(given, functools.partial(tell_alike, name))
         return self.domain.cast(name, given) if isinstance(self.domain, Discrete) else checked(name, given)
 
 
@@ -141,10 +142,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(plain, (int, float)) and not isinstance(plain, bool) and _is_held(plain)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, tell: Tell = lambda why: None) -> str:
     """A value in words: JSON where it has it. The name of its type where it cannot say what it is."""
     try:
-        said = str(as_text(value))
+        said = str(as_text(value, tell))
     except Exception:
         said = type(value).__name__
     return said.encode("utf-8", "backslashreplace").decode()
