@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Callable
 
 from hparams_lab.errors import LogDirError, UnsavedError
@@ -16,6 +17,9 @@ from hparams_lab.events.event_file import is_event_file
 
 before: Callable[[str, str | int], None] | None = None
 """Called before each operation."""
+
+NEW_FILE = 0o666
+"""The mode of a new file, less the umask, which the system takes off: a group may share a directory."""
 
 _Path = str | os.PathLike[str]
 
@@ -33,7 +37,7 @@ _TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 def create(path: _Path, flags: int = os.O_WRONLY) -> int:
     """Make a file that is not there, and open it; the descriptor."""
     _tell("create", path)
-    return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
+    return os.open(path, flags | os.O_CREAT | os.O_EXCL, NEW_FILE)
 
 
 def write(fd: int, data: bytes | memoryview) -> int:
@@ -131,11 +135,16 @@ def remove_tree(path: _Path) -> None:
 
 
 def save(path: _Path, data: bytes) -> None:
-    """Write a file whole or not at all; it is on the disk when this returns. Raises OSError."""
+    """Write a file whole or not at all; it is on the disk when this returns. Raises OSError.
+
+    One that takes the place of another has its mode.
+    """
     folder, name = os.path.split(os.path.abspath(path))
     temporary = f"{folder}/.{name}.{os.urandom(8).hex()}"  # containers share their processes' numbers
     try:
         _write_new(temporary, data)
+        with contextlib.suppress(OSError):  # there is none yet, or it is another user's
+            os.chmod(temporary, stat.S_IMODE(os.stat(path).st_mode))
         replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

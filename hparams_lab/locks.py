@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from hparams_lab import disk
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -72,9 +74,15 @@ def is_held(path: str | Path) -> bool:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold the lock of the file at `path` (made when it is not there), waiting for it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    """Hold the lock of the file at `path` (made when it is not there), waiting for it.
+
+    Raises LogDirError when it cannot be made or opened.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, disk.NEW_FILE)
+    except OSError as error:
+        raise disk.refusal(path, error) from None
     try:
         lock_shared_with_nobody(fd)
         yield

@@ -163,6 +163,8 @@ def _make(root: Path, change: Change, backup: Path | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _written_whole(path) as fresh:
             fresh.write_bytes(change.data)
+            if path.exists():
+                shutil.copymode(path, fresh)
             _keep(path, backup and backup / change.path)
     else:
         _keep(path, backup and backup / change.path)

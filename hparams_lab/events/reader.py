@@ -52,8 +52,15 @@ def _is_ending(payload: bytes) -> bool:
 
 
 def event_files(directory: Path) -> list[Path]:
-    """The event files of a directory in the order in which TensorBoard reads them."""
-    return [directory / name for name in sorted(os.listdir(directory)) if is_event_file(name)]
+    """The event files of a directory in the order in which TensorBoard reads them.
+
+    Raises LogDirError where that may not be looked into.
+    """
+    try:
+        names = sorted(os.listdir(directory))
+    except PermissionError as error:
+        raise LogDirError(f"{directory} cannot be read: {error.strerror}; have its owner open it to you") from None
+    return [directory / name for name in names if is_event_file(name)]
 
 
 def own_file(directory: Path) -> Path:

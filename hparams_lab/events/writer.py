@@ -70,9 +70,12 @@ class EventFileWriter:
     def append(cls, path: Path) -> EventFileWriter:
         """A writer at the end of a file that nobody writes any more, its torn tail cut off.
 
-        Raises LogDirError while another process holds the file, and when it cannot be read.
+        Raises LogDirError while another process holds the file, and when it cannot be read or written.
         """
-        fd = os.open(path, _WRITE)
+        try:
+            fd = os.open(path, _WRITE)
+        except OSError as error:
+            raise disk.refusal(path, error) from None
         if not lock_if_free(fd):
             os.close(fd)
             raise LogDirError(f"{path} is being written by another process; wait for it to end")

@@ -239,7 +239,7 @@ def leave_on(number: int) -> None:
 def redirect_output(path: Path) -> None:
     """Have this process, and what it starts, print into a file. A disk that does not take it is UnsavedError."""
     try:
-        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, disk.NEW_FILE)
     except OSError as error:
         raise disk.refusal(path, error) from None
     for fd in (1, 2):
