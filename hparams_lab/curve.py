@@ -36,15 +36,18 @@ is kept: what it makes of its own result and the points after it must be what it
 
 
 def extremes(points: Scalars) -> Scalars:
-    """The smallest value, the largest, and the last point, in the order of writing: enough for last and best."""
+    """The first point, the smallest value, the largest, and the last point, in the order of writing.
+
+    Enough for last and best, and for when a run began and ended that another tool logged.
+    """
     if len(points.values) < 2:
         return points
     finite = np.isfinite(points.values)
     if not finite.any():
-        return points.taken(np.array([len(finite) - 1]))
+        return points.taken(np.array([0, len(finite) - 1]))
     low = np.argmin(np.where(finite, points.values, np.inf))
     high = np.argmax(np.where(finite, points.values, -np.inf))
-    return points.taken(np.array(sorted({int(low), int(high), len(finite) - 1})))
+    return points.taken(np.array(sorted({0, int(low), int(high), len(finite) - 1})))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +82,10 @@ class By:
         return float(values.mean() if self.rule == "mean" else values[-1])
 
     def _last(self, points: Scalars) -> Scalars:
-        """The last points, copied, so that the others are not kept for their sake."""
+        """The first point and the last ones, copied, so that the others are not kept for their sake."""
         size = len(points.values)
-        return points.taken(np.arange(max(0, size - self.count), size))
+        last = np.arange(max(0, size - self.count), size)
+        return points.taken(np.concatenate([[0], last]) if size > self.count else last)
 
     @property
     def thin(self) -> Thin:

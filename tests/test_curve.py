@@ -44,8 +44,9 @@ def test_what_is_kept_piece_by_piece_is_what_is_kept_of_all(first, second, by):
 def test_extremes(values):
     kept = extremes(curve(values)).values
     finite = [value for value in values if math.isfinite(value)]
-    assert len(kept) <= 3
+    assert len(kept) <= 4
     if values:
+        np.testing.assert_equal(kept[0], values[0])
         np.testing.assert_equal(kept[-1], values[-1])
     if finite:
         assert (min(finite), max(finite)) == (np.nanmin(kept[np.isfinite(kept)]), np.nanmax(kept[np.isfinite(kept)]))

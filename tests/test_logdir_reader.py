@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tracemalloc
@@ -10,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mutants import END, VERSION, event, good, number, start
+from sick_logs import SECOND, hparams_record
 from slow_reader import differences, slow_read
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 
 from hparams_lab.curve import By, extremes
 from hparams_lab.errors import LogDirError
+from hparams_lab.events import summaries
 from hparams_lab.events.logdir import LogDirReader, read
 from hparams_lab.results import Results
 
@@ -240,7 +244,7 @@ def test_what_is_kept_answers_what_all_points_do(tmp_path, by):
         for tag in run.columns:
             for goal in ("max", "min"):
                 np.testing.assert_array_equal(run.value(tag, by, goal), thinned.value(tag, by, goal))
-            assert len(thinned.scalars(tag).values) <= max(3, by.count)
+            assert len(thinned.scalars(tag).values) <= max(4, 1 + by.count)
 
 
 @pytest.mark.parametrize("thin", [extremes, By.of("mean-of-last-5").thin], ids=["extremes", "mean"])
@@ -276,3 +280,58 @@ def test_memory_is_that_of_the_points_asked_for(tmp_path, by, runs, tags, rounds
     assert len(results.runs) == runs + 1
     assert stays < 3_000_000
     assert most < 40_000_000
+
+
+@pytest.mark.parametrize("by", ["last", "best", "mean-of-last-1", "mean-of-last-2", "mean-of-last-50"])
+def test_when_a_run_of_another_tool_began_and_ended_is_in_what_is_kept(tmp_path, by):
+    """Its points alone tell; the smallest, the largest and the last are not the first."""
+    bare = [event([number("loss", value)], at, 100 + at) for at, value in enumerate([5, 9, 1, 4])]
+    put(tmp_path / "bare", VERSION + b"".join(bare))
+    no_times = HParamsPluginData(session_start_info=SessionStartInfo(group_name="g"))
+    torch = [hparams_record(summaries.SESSION_START_TAG, no_times.SerializeToString())]
+    torch += [event([number("loss", v)], at, 200 + at) for at, v in enumerate([5, math.nan, 1, 9, 4])]
+    end = HParamsPluginData(session_end_info=SessionEndInfo(status=1))
+    torch.append(hparams_record(summaries.SESSION_END_TAG, end.SerializeToString()))
+    put(tmp_path / "torch", VERSION + b"".join(torch))
+    for thin in (By.of(by).thin, extremes):
+        found = {run.name: (run.started, run.ended) for run in read(tmp_path, thin=thin).runs}
+        assert found == {"bare": (SECOND + 100, SECOND + 103), "torch": (SECOND + 200, SECOND + 204)}
+
+
+def test_a_read_that_raised_leaves_nothing_stale(root):
+    """A broken sweep.json: the next read says what a new reader says."""
+    reader = LogDirReader(root)
+    reader.read()
+    more(root / "run-0", points("loss", range(7, 9)))
+    (root / "sweep.json").write_text("{")
+    with pytest.raises(LogDirError):
+        reader.read()
+    (root / "sweep.json").unlink()
+    assert len(same(reader, root).runs[0].scalars("loss").steps) == 7
+
+
+@pytest.mark.parametrize("where", ["Cursor.read_new", "RunReader.run", "LogDirReader._read_run", "Scanner.scan"])
+@pytest.mark.parametrize("call", range(3))
+def test_an_interruption_leaves_nothing_stale(root, monkeypatch, where, call):
+    from hparams_lab.events import cursor, logdir, reader, scan
+
+    reading = LogDirReader(root)
+    reading.read()
+    for at in range(3):
+        more(root / f"run-{at}", points("loss", range(7, 9)))
+    put(root / "run-1/validation", VERSION + points("loss", range(2)))
+    kind, name = where.split(".")
+    owner = next(vars(module)[kind] for module in (cursor, logdir, scan, reader) if kind in vars(module))
+    real, calls = getattr(owner, name), iter(range(100))
+
+    def interrupted(*args):
+        found = real(*args)
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            reading.read()
+    assert [len(run.scalars("loss").steps) for run in same(reading, root).runs] == [7, 8, 9]
