@@ -42,6 +42,7 @@ from hparams_lab.system import SystemSampler, found_psutil
 from hparams_lab.trial import HParams
 from hparams_lab.united import conflict, united
 from hparams_lab.values import Value, canonical, checked, name_of, short
+from hparams_lab.warned import warn_caller
 
 if TYPE_CHECKING:
     from hparams_lab.experiment import Experiment
@@ -250,4 +251,4 @@ def _declare_united(paths: LogDirPaths, asked: Mapping[str, Any]) -> None:
     changes = [change for change in experiment_changes(before.json, asked) if change.how != "removed"]
     if changes:
         said = f"{paths.root} declares another experiment: {in_a_line(changes)}; from now on it declares both"
-        warnings.warn(said, stacklevel=5)
+        warn_caller(said)
