@@ -1,6 +1,7 @@
 """The architecture, read from the code: imports point only downward, and the heavy packages stay in their leaves."""
 
 import ast
+import functools
 import graphlib
 import os
 import re
@@ -105,8 +106,13 @@ def name_of(path):
 MODULES = {name_of(path): path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"}
 
 
+@functools.cache
 def imports_of(path, at_start_only=False):
     """The full names of what a module imports, anywhere or where that happens at its own import."""
+    return [*_imports_of(path, at_start_only)]
+
+
+def _imports_of(path, at_start_only):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in at_import(tree) if at_start_only else ast.walk(tree):
         if isinstance(node, ast.Import):
