@@ -59,13 +59,13 @@ def is_symbolic(value: Any) -> bool:
     kinds = {(kind.__module__.partition(".")[0], kind.__name__) for kind in type(value).__mro__}
     if kinds & _SYMBOLIC:
         return True
+    if inner(value) is not value:
+        return is_symbolic(inner(value))
     if ("tensorflow", "Variable") in kinds:  # which is a Tensor too
         return not sys.modules["tensorflow"].executing_eagerly()
     if ("tensorflow", "Tensor") in kinds:
         return ("tensorflow", "EagerTensor") not in kinds
     with contextlib.suppress(Exception):  # names that a version of theirs may lack
-        if ("keras", "Variable") in kinds:
-            return is_symbolic(value.value)
         return ("torch", "Tensor") in kinds and bool(sys.modules["torch"]._C._functorch.is_batchedtensor(value))
     return False
 
