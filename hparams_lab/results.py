@@ -47,6 +47,10 @@ class Outcome(str, enum.Enum):
         return self.value
 
 
+CHOSEN = "refit"
+"""The metric that is 1 for the trial that a search chose itself and trained again, as scikit-learn's do."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """One run as its directory tells it.
@@ -222,13 +226,28 @@ class Results:
     def order(
         self, tag: str, goal: Goal, by: By = LAST, trials: Sequence[TrialResult] | None = None
     ) -> tuple[list[TrialResult], list[TrialResult]]:
-        """The trials that have a rank by a metric, best first (ties keep their order), and the others in order."""
+        """The trials that have a rank by a metric, best first (ties keep their order), and the others in order.
+
+        By the objective, the trial that a search chose itself is the first of that search: where several tie, and where
+        it chose by a rule of its own.
+        """
         every = self.trials if trials is None else trials
         ranked = [trial for trial in self.contenders(every) if is_ranked(trial, tag, by)]
         sign = -1.0 if goal == "max" else 1.0
         values = {id(trial): sign * trial.mean(tag, by, goal) for trial in ranked}
-        ranked.sort(key=lambda trial: values[id(trial)])
+        least = _least_by_sweep(ranked, values)
+        chosen = [trial for trial in ranked if by == LAST and self._is_chosen(trial, tag, goal)]
+        places = {key: (value, 1) for key, value in values.items()}
+        places |= {id(trial): (least[trial.sweep], 0) for trial in chosen}
+        ranked.sort(key=lambda trial: places[id(trial)])
         return ranked, [trial for trial in every if id(trial) not in values]
+
+    def _is_chosen(self, trial: TrialResult, tag: str, goal: Goal) -> bool:
+        """Whether its search chose a trial by this metric."""
+        declared = self.sweeps.get(trial.sweep, self.declared)
+        if declared is None or declared.objective != tag or declared.goal(tag) != goal:
+            return False
+        return CHOSEN in declared.metrics and all(run.metrics.get(CHOSEN) == 1 for run in trial.runs)
 
     def contenders(self, trials: Iterable[TrialResult] | None = None) -> list[TrialResult]:
         """Those of the trials that can have a rank.
@@ -341,6 +360,14 @@ def group_trials(runs: Iterable[RunResult]) -> Iterator[TrialResult]:
         groups.setdefault((run.sweep, run.trial_id), []).append(run)
     for (_, trial_id), members in groups.items():
         yield TrialResult(trial_id, members[0].hparams, tuple(members))
+
+
+def _least_by_sweep(trials: Iterable[TrialResult], values: Mapping[int, float]) -> dict[str, float]:
+    """The least of the trials' values, in each sweep."""
+    found: dict[str, float] = {}
+    for trial in trials:
+        found[trial.sweep] = min(values[id(trial)], found.get(trial.sweep, math.inf))
+    return found
 
 
 def is_ranked(trial: TrialResult, tag: str, by: By = LAST) -> bool:

@@ -91,7 +91,7 @@ def build(units=8):
     return net
 
 X, y = (part[:300] for part in load_digits(return_X_y=True))
-pipeline = make_pipeline(StandardScaler(), KerasClassifier(build, epochs=3, batch_size=32))
+pipeline = make_pipeline(StandardScaler(), KerasClassifier(build, epochs=3, batch_size=32, random_state=0))
 search = GridSearchCV(pipeline, {"kerasclassifier__units": [4, 16]}, cv=2)
 log_search(search, "keras").fit(X, y)
 """

@@ -38,7 +38,7 @@ from hparams_lab.locks import is_held
 from hparams_lab.logger import Run
 from hparams_lab.paths import writing
 from hparams_lab.reopen import Reopened
-from hparams_lab.results import Outcome
+from hparams_lab.results import CHOSEN, Outcome
 from hparams_lab.trial import HParams
 from hparams_lab.values import trial_id
 
@@ -212,7 +212,7 @@ class Recording:
                 found = self._scores.of_trial(self._results, number)
                 finite = {tag: value for tag, value in found.items() if math.isfinite(value)}
                 with not_lost(f"what is known of {run.name} in the end"):
-                    add_scalars(run, finite if best is None else {**finite, "refit": number == best}, fsync=False)
+                    add_scalars(run, finite if best is None else {**finite, CHOSEN: number == best}, fsync=False)
 
     def _end_left(self) -> None:
         """Give an end to the runs of worker processes that were killed with a search that was stopped."""

@@ -12,6 +12,7 @@ from sklearn.model_selection._search import BaseSearchCV
 
 from hparams_lab.errors import UsageError
 from hparams_lab.experiment import Metric
+from hparams_lab.results import CHOSEN
 from hparams_lab.scalar import Goal
 
 UNSEEN, SEEN = "val/", "train/"
@@ -67,7 +68,7 @@ class Scores:
         prefixes = (UNSEEN, SEEN) if with_train else (UNSEEN,)
         found = [Metric(prefix + name, goal="max") for prefix in prefixes for name in names]
         if with_refit:
-            found.append(Metric("refit", description="1 for the trial that was trained again on all data", goal="max"))
+            found.append(Metric(CHOSEN, description="1 for the trial that was trained again on all data", goal="max"))
         found += [_of_trial(kind, key) for kind in _OF_TRIAL for key in self.keys]
         return [*found, _seconds("fit_time"), _seconds("score_time")]
 
