@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from hparams_lab.direction import goal_of_tag
 from hparams_lab.errors import HParamValueError
-from hparams_lab.scalar import Goal, goal_of_tag
+from hparams_lab.scalar import Goal
 from hparams_lab.values import Value, cast_number
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from typing import Any
 
 from tensorboard.plugins.hparams import summary_v2
 
+from hparams_lab.direction import goal_of_tag
 from hparams_lab.errors import DeclarationError, HParamValueError
 from hparams_lab.hparam import HParam, adopt_hparam, checked_name, hparam_from_json
-from hparams_lab.scalar import Goal, goal_of_tag
+from hparams_lab.scalar import Goal
 from hparams_lab.values import Value, name_of
 
 Constraint = Callable[[Mapping[str, Value]], bool]

@@ -10,6 +10,7 @@ import enum
 import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 from hparams_lab.curve import LAST, NO_SCALARS, By
 from hparams_lab.curve import Scalars as Scalars
 from hparams_lab.declared import Declared
+from hparams_lab.direction import goal_of_tag, told_by
 from hparams_lab.errors import UsageError
 from hparams_lab.findings import Finding
-from hparams_lab.scalar import Goal, checked_goal, goal_of_tag, is_of_unseen_data
+from hparams_lab.ranking_metric import choose
+from hparams_lab.scalar import Goal, checked_goal, is_of_system
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value, short
 from hparams_lab.varying import varying
@@ -265,20 +268,28 @@ class Results:
         return len(self.trials)
 
     @property
-    def objective(self) -> str:
-        """The tag that trials are ranked by: the declared objective, else a metric whose direction its name tells.
+    def is_objective_sure(self) -> bool:
+        """Whether the objective is declared, or the only metric that was logged."""
+        declared = {each.objective for each in (self.declared, *self.sweeps.values()) if each}
+        return self.objective in declared or [tag for tag in self.tags if not is_of_system(tag)] == [self.objective]
 
-        Where nobody declared one, validation comes before training. Of several sweeps it is the first that all of
-        them declare or logged. Raises UsageError when there is none.
+    @property
+    def objective(self) -> str:
+        """The tag that trials are ranked by: the declared objective, else the metric that `ranking_metric` chooses.
+
+        Of several sweeps it is one that all of them declare or logged. Raises UsageError when there is none.
         """
         if self.declared is not None and self.declared.objective:
             return self.declared.objective
-        telling = [tag for tag in self._shared_tags() if self._goal(tag)]
-        if not telling:
+        goals = {tag: goal for tag in self._shared_tags() if (goal := self.goal_of(tag))}
+        found = choose(goals, Counter(tag for run in self.runs for tag in run.metrics))
+        if found is None:
+            known = ", ".join(tag for tag in self.tags if not is_of_system(tag))
+            way = " (--metric TAG with --max or --min; in Python metric= and goal=)" if known else ""
             raise UsageError(
-                f"no objective is declared; name the metric to rank by: {', '.join(self.tags) or 'none logged'}"
+                f"no objective is declared; name the metric to rank by: {known or 'none logged'}{way}"
             )
-        return min(telling, key=lambda tag: not is_of_unseen_data(tag))
+        return found
 
     def _shared_tags(self) -> list[str]:
         """The tags that every sweep has, objectives first; all of them when none is shared."""
@@ -306,14 +317,20 @@ class Results:
     def _declared_tags(self) -> Iterator[str]:
         return (tag for declared in (self.declared, *self.sweeps.values()) if declared for tag in declared.metrics)
 
+    def is_goal_sure(self, tag: str) -> bool:
+        """Whether the better direction of a metric is declared, or known by every word of its tag."""
+        declared = (each for each in (self.declared, *self.sweeps.values()) if each)
+        return any(each.metrics.get(tag, {}).get("goal") for each in declared) or told_by(tag).is_plain
+
     def goal(self, tag: str) -> Goal:
         """Whether more or less of a metric is better. Raises UsageError when nobody says."""
-        goal = self._goal(tag)
+        goal = self.goal_of(tag)
         if goal is None:
             raise UsageError(f"whether more or less of {tag!r} is better is not declared; say goal='max' or goal='min'")
         return goal
 
-    def _goal(self, tag: str) -> Goal | None:
+    def goal_of(self, tag: str) -> Goal | None:
+        """Whether more or less of a metric is better; None when neither a declaration nor its words say."""
         said = [declared.goal(tag) for declared in (self.declared, *self.sweeps.values()) if declared]
         return next((goal for goal in said if goal), None) or goal_of_tag(tag)
 

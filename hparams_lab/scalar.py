@@ -1,8 +1,7 @@
-"""A scalar as it is logged: its tag, step and value, checked; and which way is better."""
+"""A scalar as it is logged: its tag, step and value, checked."""
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal, cast, get_args
 
 from hparams_lab.errors import UsageError
@@ -10,11 +9,6 @@ from hparams_lab.tensors import SymbolicError, is_symbolic, whole_of
 from hparams_lab.values import short
 
 Goal = Literal["max", "min"]
-
-_MORE_IS_BETTER = re.compile(r"acc|auc|f1|precision|recall|r2|iou|dice|score|reward|bleu|rouge")
-_LESS_IS_BETTER = re.compile(r"loss|err|mse|mae|rmse|perplexity|entropy|divergence|latency")
-
-_UNSEEN = re.compile(r"(?:^|/)(?:val|valid|validation|test|eval)[/_]")
 
 LARGEST_STEP = 2**31 - 1
 """A step above this answers 500 for the whole directory in TensorBoard's HParams tab."""
@@ -66,17 +60,3 @@ def checked_step(step: Any) -> int:
 def is_of_system(tag: str) -> bool:
     """Whether a tag is a sample of the machine, at seconds since the start where others have steps."""
     return tag.startswith(SYSTEM_PREFIX)
-
-
-def is_of_unseen_data(tag: str) -> bool:
-    """Whether a tag says that it was measured on data which were not trained on."""
-    return bool(_UNSEEN.search(tag.lower()))
-
-
-def goal_of_tag(tag: str) -> Goal | None:
-    """The better direction of a tag that says it: "max" for accuracies, "min" for losses, None for the rest."""
-    tag = tag.lower()
-    more, less = bool(_MORE_IS_BETTER.search(tag)), bool(_LESS_IS_BETTER.search(tag))
-    if more == less:
-        return None
-    return "max" if more else "min"

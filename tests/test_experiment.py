@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2, summary_v2
 
+from hparams_lab.direction import goal_of_tag
 from hparams_lab.errors import DeclarationError, HParamValueError
 from hparams_lab.experiment import Experiment, Metric, adopt_metric
 from hparams_lab.hparam import HParam
-from hparams_lab.scalar import goal_of_tag
 from hparams_lab.space import Discrete, IntInterval, RealInterval
 
 UNITS = HParam("units", Discrete([32, 16]), description="width")

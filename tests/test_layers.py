@@ -21,6 +21,8 @@ LAYERS = (
         "errors",
         "values",
         "varying",
+        "direction",
+        "ranking_metric",
         "scalar",
         "tensors",
         "warned",

@@ -291,8 +291,8 @@ class Cells(HTMLParser):
 def test_the_notebook_shows_the_best_first():
     page = Cells(to_html(Results(None, RESULTS.runs[:3])))
     rows = [page.texts[i : i + 9] for i in range(0, 27, 9)]
-    assert rows[0] == ["rank", "run", "loss", "acc", "units", "rate", "act", "bias", "time"]
-    assert page.texts[10:14] == ["1", "run-0000", "0.2 ± 0.14 (n=2)", "0.6 ± 0.14 (n=2)"]
+    assert rows[0] == ["rank", "run", "acc", "loss", "units", "rate", "act", "bias", "time"]
+    assert page.texts[10:14] == ["1", "run-0000", "0.6 ± 0.14 (n=2)", "0.2 ± 0.14 (n=2)"]
     assert page.texts[20:22] == ["-", "run-0002"]
     assert page.texts[-1] == "2 trials: 1 completed, 1 diverged"
 

@@ -182,7 +182,8 @@ def test_without_a_telling_metric_one_is_asked_for(tmp_path, top):
     with lab.start_run(tmp_path, hparams={"x": 1}, provenance=False) as run:
         run.log({"speed": 1.0}, step=1)
     said = top(logdir=tmp_path, refused=True)
-    assert said == "no objective is declared; name the metric to rank by: speed"
+    way = "(--metric TAG with --max or --min; in Python metric= and goal=)"
+    assert said == f"no objective is declared; name the metric to rank by: speed {way}"
 
 
 def test_several_runs_of_a_trial(tmp_path, top):

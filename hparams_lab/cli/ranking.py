@@ -76,10 +76,7 @@ class Ranking:
         """Which way a metric is better; None where nobody says."""
         if tag == self.tag:
             return self.goal
-        try:
-            return self.results.goal(tag)
-        except UsageError:
-            return None
+        return self.results.goal_of(tag)
 
     def _how(self, tag: str) -> tuple[By, Goal]:
         """How a metric's number is found: the last one where nobody says which is best."""

@@ -32,9 +32,9 @@ def experiment(name: str, epochs: int, batch: int) -> Experiment:
             HParam("hpbatch", Discrete([batch]), description="examples per step"),
         ],
         metrics=[
-            Metric("hpaccuracy", display_name="HPaccuracy", description="share of right answers on the test data"),
-            Metric("hploss", display_name="HPloss", description="cross-entropy on the test data"),
-            Metric("hpmse", display_name="HPmse", description="squared error against one-hot labels, test data"),
+            Metric("hpaccuracy", "HPaccuracy", goal="max", description="share of right answers on the test data"),
+            Metric("hploss", "HPloss", goal="min", description="cross-entropy on the test data"),
+            Metric("hpmse", "HPmse", goal="min", description="squared error against one-hot labels, test data"),
         ],
         objective="hpaccuracy",
     )

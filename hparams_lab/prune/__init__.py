@@ -111,13 +111,27 @@ def _chosen(results: Results, criteria: Criteria) -> dict[int, str]:
 
 
 def _not_among_the_best(results: Results, criteria: Criteria) -> Iterator[RunResult]:
-    tag = results.tag_of(criteria.metric)
-    ranked, others = results.order(tag, checked_goal(criteria.goal) or results.goal(tag), criteria.by)
+    tag, goal = _told(results, criteria)
+    ranked, others = results.order(tag, goal, criteria.by)
     if others and not ranked:
         raise UsageError(f"no trial completed with a finite {tag!r}, so none would stay; name another --metric")
     for trial in results.contenders([*ranked[criteria.keep_best :], *others]):
         goes_on = trial.outcome is Outcome.RUNNING  # the runs that it has so far are needed for its mean
         yield from (run for run in trial.runs if not goes_on or run.outcome is Outcome.RUNNING)
+
+
+def _told(results: Results, criteria: Criteria) -> tuple[str, Goal]:
+    """The metric and its better direction, as somebody said them: what is only guessed deletes nothing."""
+    tag, goal = results.tag_of(criteria.metric), checked_goal(criteria.goal)
+    if criteria.metric is None and not results.is_objective_sure:
+        raise UsageError(
+            f"no objective is declared, and what goes is not guessed; name the metric that ranks, such as "
+            f"--metric {tag} --{goal or results.goal(tag)}"
+        )
+    if goal is None and not results.is_goal_sure(tag):
+        how = "not declared" if results.goal_of(tag) is None else "only guessed, and what goes is not"
+        raise UsageError(f"whether more or less of {tag!r} is better is {how}; say --max or --min")
+    return tag, goal or results.goal(tag)
 
 
 # --- what is spared -------------------------------------------------------------------------------------------------
