@@ -169,6 +169,8 @@ class _Interval(SameByRepr):
             raise DeclarationError(f"{kind} has a log scale from {lo!r}; a log scale needs both ends above zero")
         if self.step is not None and self.step <= 0:
             raise DeclarationError(f"{kind} has step {step!r}; wanted a step above zero")
+        if self.step is not None and not self._in_steps(self._max_value) < 2.0**62:  # as a sequence counts
+            raise DeclarationError(f"{kind} has step {step!r}, of which more than 2**62 fit; give a larger one")
 
     def __str__(self) -> str:
         step = "" if self.step is None else f" step {format_value(self.step)}"

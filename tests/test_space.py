@@ -171,6 +171,12 @@ def test_intervals_wider_than_the_largest_number_are_drawn_from_evenly(domain):
         assert domain.min_value <= domain.every()[-1] <= domain.max_value
 
 
+@pytest.mark.parametrize(("lo", "hi", "step"), [(0, 1e308, 1e-10), (-1e308, 1e308, 1.0), (0, 1, 5e-324)])
+def test_more_steps_than_can_be_counted_are_refused(lo, hi, step):
+    with pytest.raises(DeclarationError, match=r"^RealInterval has step .*, of which more than 2\*\*62 fit; give a"):
+        RealInterval(lo, hi, step=step)
+
+
 ENDS = st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)).map(sorted)
 
 
