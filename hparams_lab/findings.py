@@ -15,6 +15,7 @@ class Kind(str, enum.Enum):
     BAD_CHECKSUM = "bad checksum"  # the checksum of a record's bytes fails
     NOT_AN_EVENT = "not an event"  # a record whose bytes are no Event message
     BAD_TENSOR = "bad tensor"  # a tensor whose shape and bytes contradict each other
+    OVERTAKEN = "overtaken"  # nothing is: a training began again, and earlier points of the same steps are left out
     SYMLINK = "symlink"  # a link out of the log directory, which is not followed
     UNREADABLE = "unreadable"  # the system refuses to read it
 

@@ -83,6 +83,9 @@ class _Images:
     def take_points(self, tag: str, points: Scalars) -> None:
         """Nothing."""
 
+    def take_restart(self, step: int) -> None:
+        """A restart: no picture."""
+
     def take_value(self, value: Summary.Value, offset: int) -> None:
         """The tag of an image."""
         if value.HasField("image"):

@@ -237,7 +237,7 @@ def _looked_at(directory: Path) -> tuple[list[Finding], bool]:
     unreadable = [finding for finding in reader.findings if finding.kind is Kind.UNREADABLE]
     if unreadable:
         raise LogDirError(f"{unreadable[0].file} cannot be read: {unreadable[0].reason}; see to it, and start again")
-    damaged = [finding for finding in reader.findings if finding.kind is not Kind.TORN]
+    damaged = [finding for finding in reader.findings if finding.kind not in (Kind.TORN, Kind.OVERTAKEN)]
     is_bare = reader.bare_run(directory.name) is None and reader.run(directory.name) is None
     return damaged, is_bare and not damaged
 

@@ -13,11 +13,14 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard_client import eventually
 
 from hparams_lab.board import Board
+from hparams_lab.cli.main import main
+from hparams_lab.curve import By, extremes
 from hparams_lab.doctor.examine import examine
 from hparams_lab.doctor.repair import repair_into
 from hparams_lab.doctor.tree import Tree
 from hparams_lab.errors import LogDirError, UsageError
-from hparams_lab.events.event_file import summary_event, version_event
+from hparams_lab.events import summaries
+from hparams_lab.events.event_file import read_events, restart_event, summary_event, version_event
 from hparams_lab.events.logdir import LogDirReader, read
 from hparams_lab.events.reader import event_files
 from hparams_lab.results import Outcome
@@ -258,3 +261,146 @@ def test_tensorboard_shows_fewer_points_before_and_all_after(backwards, tmp_path
         eventually(lambda: fast(board.url, "resumed", "loss"), [1, 2, 3].__eq__)
         eventually(lambda: fast(board.url, "twice", "loss"), [0, 1, 2, 3].__eq__)
         eventually(lambda: fast(board.url, "checkpoint", "loss"), [*range(12)].__eq__)
+
+
+def points_of(tag, steps, began, values=None):
+    """The records of a tag's points, a second apart."""
+    values = values or [step / 8 for step in steps]
+    pairs = enumerate(zip(steps, values, strict=True))
+    return [summary_event(summaries.scalars({tag: value}), step, began + place) for place, (step, value) in pairs]
+
+
+def files(directory, *written):
+    """The event files of a directory, each of its records, in the order of their names."""
+    directory.mkdir(parents=True)
+    for number, records in enumerate(written):
+        (directory / f"events.out.tfevents.{number}.h").write_bytes(b"".join([version_event(1.7e9), *records]))
+
+
+T = 1.7e9
+AGAIN = {
+    "from its start": [
+        points_of("loss", [1, 2, 3], T, [0.9, 0.1, 0.2]),
+        points_of("loss", [1, 2], T + 100, [0.8, 0.7]),
+    ],
+    "from a checkpoint": [
+        points_of("loss", range(10), T) + points_of("other", range(10), T),
+        points_of("loss", range(6, 12), T + 100),
+    ],
+    "twice": [points_of("loss", range(lo, hi), T + 100 * lo) for lo, hi in ((0, 9), (5, 12), (8, 10))],
+    "at its last step": [points_of("loss", [0, 1], T), points_of("loss", [1, 2], T + 100)],
+    "goes on": [points_of("loss", [0, 1], T), points_of("loss", [2, 3], T + 100)],
+    "many points": [points_of("loss", range(3000), T), points_of("loss", range(2000, 2500), T + 5000)],
+}
+
+
+def brute(written):
+    """What a loader shows that drops a tag's points whose step is not smaller than that of the next."""
+    shown = []
+    for record in [record for records in written for record in records]:
+        (event,) = read_events(record)
+        if event.summary.value[0].tag == "loss":
+            shown = [*(one for one in shown if one[0] < event.step), (event.step, event.summary.value[0].simple_value)]
+    return shown
+
+
+def test_tensorboard_shows_of_a_directory_that_began_again_what_is_read(tmp_path):
+    for name, written in AGAIN.items():
+        files(tmp_path / name, *written)
+    shown = {name: [step for step, _ in brute(written)] for name, written in AGAIN.items() if name != "many points"}
+    with Board(tmp_path, 0, ["--load_fast=true"]) as board:
+        eventually(lambda: {name: fast(board.url, name, "loss") for name in shown}, shown.__eq__)
+
+
+def loss_of(results):
+    found = results.runs[0].scalars("loss")
+    return list(zip(found.steps.tolist(), found.values.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_a_directory_that_began_again_is_read_as_tensorboard_shows_it(tmp_path, name, capsys):
+    written = AGAIN[name]
+    files(tmp_path / "logs" / "r", *written)
+    wanted = brute(written)
+    found = read(tmp_path / "logs")
+    assert loss_of(found) == wanted
+    thinned = read(tmp_path / "logs", thin=extremes)
+    for by in ("last", "best"):
+        for goal in ("min", "max"):
+            values = [one.runs[0].value("loss", By.of(by), goal) for one in (found, thinned)]
+            best = (min if goal == "min" else max)(value for _, value in wanted)
+            assert values == [wanted[-1][1] if by == "last" else best] * 2
+    dropped = sum(map(len, written)) - 10 * (name == "from a checkpoint") - len(wanted)
+    said = [str(finding.kind) + finding.reason for finding in found.findings]
+    end = f"{dropped:,} earlier points are left out, as TensorBoard does"
+    assert said == ([f"overtakenthe steps of 'loss' begin again: {end}"] if dropped else [])
+    assert found.findings == thinned.findings
+    ailments = [ailment.name for ailment in examine(tmp_path / "logs").ailments]
+    assert ("restarted" in ailments, "steps-back" in ailments) == (bool(dropped), False)
+    with pytest.raises(SystemExit):
+        main(["top", str(tmp_path / "logs"), "--metric", "loss", "--min"])
+    assert (end in " ".join(capsys.readouterr().out.split())) is bool(dropped)
+
+
+@pytest.mark.parametrize("thin", [None, extremes])
+def test_a_reader_that_is_open_sees_the_restart(tmp_path, thin):
+    for name, written in AGAIN.items():
+        (tmp_path / name / "r").mkdir(parents=True)
+        reader = LogDirReader(tmp_path / name, thin)
+        for number, records in enumerate(written):
+            file = tmp_path / name / f"r/events.out.tfevents.{number}.h"
+            for piece in (records[: len(records) // 2], records[len(records) // 2 :]):
+                with file.open("ab") as end:
+                    end.write(b"".join([version_event(T)] * (not end.tell()) + piece))
+                assert loss_of(reader.read()) == loss_of(read(tmp_path / name, thin=thin))
+
+
+def test_two_writers_at_one_time_keep_all_their_points(tmp_path):
+    files(tmp_path / "r", points_of("loss", [0, 1, 2], T), points_of("loss", [0, 1, 2], T + 0.5))
+    assert [step for step, _ in loss_of(read(tmp_path))] == [0, 0, 1, 1, 2, 2]
+
+
+def test_sessions_of_tensorflow_restart_as_its_slow_loader_has_it(tmp_path):
+    """A START that is not the first drops all points from its step on, also of tags that are not logged again."""
+    cases = {
+        "two files": [
+            [restart_event(0, T), *points_of("loss", range(9), T), *points_of("once", [3, 7], T)],
+            [restart_event(5, T + 100), *points_of("loss", range(5, 8), T + 100)],
+        ],
+        "one file": [
+            [
+                restart_event(0, T), *points_of("loss", range(300), T), *points_of("once", [3, 270], T),
+                restart_event(250, T + 400), *points_of("loss", range(250, 600), T + 400),
+            ],
+        ],
+        "after single points": [
+            [*points_of("loss", [0], T), restart_event(0, T), *points_of("loss", [1, 2], T + 1),
+             restart_event(2, T + 9), *points_of("loss", [2], T + 9)],
+        ],
+        "the first only": [[restart_event(0, T), *points_of("loss", range(4), T)]],
+    }  # fmt: skip
+    runs = []
+    for name, written in cases.items():
+        files(tmp_path / name / "r", *written)
+        runs += read(tmp_path / name).runs
+        best = read(tmp_path / name, thin=extremes).runs[0].value("loss", By.of("best"), "max")
+        assert best == runs[-1].scalars("loss").values.max()
+    assert [steps(run) for run in runs] == slowly(*runs)
+
+
+def test_points_and_restarts_keep_their_order_however_they_are_read(tmp_path):
+    """Tags in no order are gathered by the length of their records."""
+    records = []
+    for step in range(600):
+        records += points_of("loss", [step], T + step) + points_of("a" * (step % 7 + 1), [step], T + step)
+    files(tmp_path / "logs" / "r", [restart_event(0, T), *records, restart_event(300, T + 700), *records[600:700]])
+    (run,) = read(tmp_path / "logs").runs
+    assert [steps(run)] == slowly(run)
+
+
+def test_the_step_of_the_checkpoint_that_is_logged_again_counts_once(tmp_path):
+    logged(tmp_path, TAGS)
+    with start(tmp_path, resume=True, from_step=5) as run:
+        run.log({"loss": 0.75}, step=5)
+    found = read(tmp_path).runs[0].scalars("loss")
+    assert (found.steps.tolist(), found.values[-1]) == ([*range(6)], 0.75)

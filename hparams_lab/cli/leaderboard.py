@@ -13,6 +13,7 @@ import click
 
 from hparams_lab.cli.ranking import FIELDS, Name, Names, Ranking, comma_separated
 from hparams_lab.cli.table import UNLIMITED, Cell, Column, cut, fitted, outcome_cell
+from hparams_lab.findings import Kind
 from hparams_lab.results import Results, TrialResult
 from hparams_lab.scalar import is_of_system
 from hparams_lab.values import Value, format_value, told_apart
@@ -201,8 +202,12 @@ def value_texts(values: Sequence[Any]) -> list[str]:
 
 
 def damage(results: Results, logdir: Path) -> Iterator[str]:
-    """A line that leads to the doctor, when some file is damaged."""
-    files = len({finding.file for finding in results.findings})
+    """A line that leads to the doctor, when some file is damaged, and one of what a restart left out."""
+    again = [finding for finding in results.findings if finding.kind is Kind.OVERTAKEN]
+    if again:
+        said = f"in {len(again)} run{'s' * (len(again) > 1)} {again[0].reason}"
+        yield click.style(visible(said), fg="yellow")
+    files = len({finding.file for finding in results.findings if finding.kind is not Kind.OVERTAKEN})
     if files:
         said = f"{files} damaged file{'s' * (files > 1)}: hparams-lab doctor {visible(shlex.quote(str(logdir)))}"
         yield click.style(said, fg="yellow")

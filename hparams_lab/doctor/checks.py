@@ -8,6 +8,8 @@ from itertools import combinations
 from hparams_lab.doctor.ailment import Ailment, Severity
 from hparams_lab.doctor.columns import group_key
 from hparams_lab.doctor.tree import FileFacts, RunFacts, Tree
+from hparams_lab.events.layouts import Layouts
+from hparams_lab.events.reader import RunReader
 from hparams_lab.findings import Kind
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
@@ -158,6 +160,28 @@ def steps_back(tree: Tree) -> Iterator[Ailment]:
             "less than there is: its default loader drops a tag's earlier points from the step that it goes back to on",
             "the steps that follow go on counting behind those before; a tag whose steps never go back keeps them",
             tuple(run.name or "." for run in runs),
+        )
+
+
+def restarted(tree: Tree) -> Iterator[Ailment]:
+    """Trainings that began again at an earlier step, in a file of their own. A warning: all readers agree on them."""
+    found: dict[str, str] = {}
+    for run in tree.runs:
+        if len(run.files) > 1 and len(writers_of(run)) == 1:
+            reader = RunReader(str(run.directory), Layouts())
+            reader.read_new([file.path.name for file in run.files])
+            for finding in reader.findings:
+                if finding.kind is Kind.OVERTAKEN:
+                    found[run.name or "."] = finding.reason
+    if found:
+        yield Ailment(
+            "restarted",
+            WARNING,
+            f"{plural(len(found), 'run')} that began again: {_some(f'{run} ({said})' for run, said in found.items())}",
+            "what was logged last of each step; `read`, `top` and `export` do too",
+            "nothing is lost, and nothing to be done; to see both, give each file a directory of its own",
+            tuple(found),
+            repairable=False,
         )
 
 
@@ -312,5 +336,5 @@ def many_files(tree: Tree) -> Iterator[Ailment]:
 
 CHECKS = (
     wild_lengths, misfits, huge_steps, steps_back, corrupt, odd_scalars, unreadable, two_writers, torn, empty, left,
-    split_groups, guests, many_files,
+    restarted, split_groups, guests, many_files,
 )  # fmt: skip

@@ -132,6 +132,9 @@ class FileFacts:
             self.wild_steps += int(((points.steps < SMALLEST_STEP) | (points.steps > LARGEST_STEP)).sum())
         self._at(float(points.wall_times.min()), float(points.wall_times.max()))
 
+    def take_restart(self, step: int) -> None:
+        """A restart: its points are those of the file."""
+
     def take_value(self, value: Summary.Value, offset: int) -> None:
         """The scanner's: a value that is no scalar."""
         plugin = value.metadata.plugin_data.plugin_name

@@ -137,7 +137,10 @@ class _Group:
                 if other.message is not None and other.fits[place]:
                     facts.take_message(HParamsPluginData.FromString(payload[other.message]))
                     continue
-                for value in Event.FromString(payload).summary.value:
+                event = Event.FromString(payload)
+                if event.HasField("session_log"):  # the order of points and restarts counts
+                    return False
+                for value in event.summary.value:
                     if value.metadata.plugin_data.plugin_name not in NO_SCALARS:
                         return False
                     facts.take_value(value, other.begin)

@@ -13,6 +13,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from hparams_lab.curve import Scalars, Thin
 from hparams_lab.events import summaries
 from hparams_lab.events.event_file import is_own
+from hparams_lab.events.restarts import before, without_overtaken
 
 _OUR_ID = re.compile("[0-9a-f]{16}")
 """Our trials' ids, as `values.trial_id` makes them."""
@@ -35,7 +36,10 @@ class Facts:
         self.end: SessionEndInfo | None = None
         self.experiment: Any = None
         self.texts: dict[str, str] = {}
+        self.restarts: list[int] = []  # the steps at which a session began
+        self.overtaken: dict[str, int] = {}  # by tag, how many points a restart left out
         self._thin = thin
+        self._earlier: list[dict[str, Scalars]] = []  # the points before each restart
         self._parts: dict[str, list[Scalars]] = {}
         self._loose: list[tuple[Sequence[str], int, float, Sequence[float]]] = []
 
@@ -63,6 +67,22 @@ class Facts:
             return
         self.take_message(data)
 
+    def take_restart(self, step: int) -> None:
+        """A session begins, the first of a training or after a restart, with events from `step` on."""
+        columns = self._current()
+        if self.restarts:
+            self._earlier = [{tag: before(points, step) for tag, points in one.items()} for one in self._earlier]
+            columns = {tag: before(points, step) for tag, points in columns.items()}
+        self.restarts.append(step)
+        if columns:
+            self._earlier.append(columns)
+            self._parts = {}
+
+    @property
+    def was_restarted(self) -> bool:
+        """Whether a session began behind points of the same file."""
+        return bool(self._earlier)
+
     def take_message(self, data: HParamsPluginData) -> None:
         """A message of the HParams plugin."""
         kind = data.WhichOneof("data")
@@ -79,6 +99,18 @@ class Facts:
 
     def columns(self) -> dict[str, Scalars]:
         """The points of each tag, in the order in which the tags were first logged."""
+        current = self._current()
+        if not self._earlier:
+            return current
+        found: dict[str, Scalars] = {}
+        for columns in (*self._earlier, current):
+            for tag, points in columns.items():
+                kept = [before(found[tag], int(points.steps.min()))] if tag in found and len(points.steps) else []
+                found[tag] = _joined([*kept, points])
+        return found
+
+    def _current(self) -> dict[str, Scalars]:
+        """The points since the last restart."""
         self._settle()
         for parts in self._parts.values():
             if len(parts) > 1:
@@ -134,18 +166,32 @@ def joined(parts: Sequence[tuple[bool, Facts]], thin: Thin | None = None) -> Fac
     )
     for facts in (*others, *own):
         found.texts.update(facts.texts)
-    ours = _by_tag(own)
-    found.take_columns(ours | _by_tag(others) | ours)
+    ours = _by_tag(own, found.overtaken)
+    found.take_columns(ours | _by_tag(others, found.overtaken) | ours)
     return found
 
 
-def _by_tag(parts: Sequence[Facts]) -> dict[str, Scalars]:
-    """The points of each tag of several files in the order of writing."""
+def _by_tag(parts: Sequence[Facts], overtaken: dict[str, int]) -> dict[str, Scalars]:
+    """The points of each tag of several files in the order of writing, without those that a restart overtook."""
     columns: dict[str, list[Scalars]] = {}
-    for facts in parts:
+    for place, facts in enumerate(parts):
+        later = [one.restarts for one in parts[place + 1 :] if one.restarts and facts.restarts]
         for tag, points in facts.columns().items():
             columns.setdefault(tag, []).append(points)
-    return {tag: _in_order(pieces) for tag, pieces in columns.items()}
+            if later:
+                columns[tag][-1] = before(points, min(map(min, later)))
+                _note(overtaken, tag, len(points.steps) - len(columns[tag][-1].steps))
+    found = {}
+    for tag, pieces in columns.items():
+        kept = without_overtaken(pieces) if len(pieces) > 1 else pieces
+        _note(overtaken, tag, sum(len(piece.steps) for piece in pieces) - sum(len(piece.steps) for piece in kept))
+        found[tag] = _in_order([piece for piece in kept if len(piece.steps)] or kept[:1])
+    return {tag: points for tag, points in found.items() if len(points.steps)}
+
+
+def _note(overtaken: dict[str, int], tag: str, count: int) -> None:
+    if count:
+        overtaken[tag] = overtaken.get(tag, 0) + count
 
 
 def _in_order(parts: list[Scalars]) -> Scalars:

@@ -19,7 +19,7 @@ from hparams_lab.events.event_file import is_event_file, is_own, read_events
 from hparams_lab.events.facts import Facts, joined
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.record import OVERHEAD, frame, read_records
-from hparams_lab.findings import Finding
+from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import is_held
 from hparams_lab.results import Outcome, RunResult
 from hparams_lab.trial import HParams
@@ -131,13 +131,15 @@ class RunReader:
         self._parts: dict[str, _Part] = {}
         self._joined: Facts | None = None
         self._goes_on = False
+        self._thins_late = False  # where a restart may drop points: the others are needed until then
 
     @property
     def facts(self) -> Facts:
         """What the files say, joined."""
         if self._joined is None:
             parts = [(is_own(name) or part.facts.is_own(name), part.facts) for name, part in self._parts.items()]
-            self._joined = parts[0][1] if len(parts) == 1 else joined(parts, self._thin)
+            alone = len(parts) == 1 and not self._thins_late
+            self._joined = parts[0][1] if alone else joined(parts, self._thin)
         return self._joined
 
     @property
@@ -149,6 +151,8 @@ class RunReader:
     def findings(self) -> list[Finding]:
         """What is wrong with the files, a torn end included unless somebody writes them."""
         found = [finding for part in self._parts.values() for finding in part.findings]
+        if self._parts and self.facts.overtaken:
+            found.append(_overtaken(f"{self.directory}/{list(self._parts)[-1]}", self.facts.overtaken))
         if self._goes_on:
             return found
         return found + [part.cursor.torn for part in self._parts.values() if part.cursor.torn is not None]
@@ -187,6 +191,8 @@ class RunReader:
         """Read each file from where it was left; from its beginning where it was cut or replaced."""
         changed = self._parts.keys() != set(names)
         before, self._parts = self._parts, {}
+        if self._thin is not None and len(names) > 1 and not self._thins_late:
+            before, self._thins_late = {}, True
         for name in names:
             part = before.get(name) or self._part(name)
             found = part.cursor.read_new()
@@ -196,12 +202,15 @@ class RunReader:
                 found = True
             self._parts[name] = part
             changed |= found
+            if part.facts.was_restarted and self._thin is not None and not self._thins_late:
+                self._parts, self._thins_late = {}, True
+                return self._read(names)
         if changed:
             self._joined = None
         return changed
 
     def _part(self, name: str) -> _Part:
-        return _Part.of(f"{self.directory}/{name}", self._layouts, Facts(self._thin))
+        return _Part.of(f"{self.directory}/{name}", self._layouts, Facts(None if self._thins_late else self._thin))
 
     def run(
         self,
@@ -259,6 +268,13 @@ class RunReader:
             texts=self.facts.texts,
             sweep=sweep,
         )
+
+
+def _overtaken(file: str, tags: Mapping[str, int]) -> Finding:
+    count, most = sum(tags.values()), max(tags, key=lambda tag: tags[tag])
+    more = f" and of {len(tags) - 1} more" * (len(tags) > 1)
+    reason = f"the steps of {most!r}{more} begin again: {count:,} earlier points are left out, as TensorBoard does"
+    return Finding(file, 0, Kind.OVERTAKEN, reason, 0)
 
 
 def _times(start: Any, end: Any, columns: Iterable[Scalars]) -> tuple[float, float | None]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from hparams_lab.curve import Scalars
@@ -157,6 +157,8 @@ class Scanner:
             else:
                 event = Event.FromString(payload)
                 values = event.summary.value
+                if event.session_log.status == SessionLog.START:
+                    self.sink.take_restart(event.step)
         except Exception as error:  # protobuf's DecodeError has no stable home across its versions
             self._find(offset, Kind.NOT_AN_EVENT, f"a record is not an Event ({error})", len(payload) + OVERHEAD)
             return

@@ -31,6 +31,9 @@ class Sink(Protocol):
     def take_value(self, value: Summary.Value, offset: int) -> None:
         """A value that is no scalar, of the record at `offset`. Raises BadSummary when its message is none."""
 
+    def take_restart(self, step: int) -> None:
+        """A session begins, as TensorFlow's `SessionLog.START` says it; the events after it are from `step` on."""
+
 
 class Reads(Protocol):
     """Who reads single records, for what cannot be read as rows: a `Scanner`."""
@@ -133,7 +136,20 @@ class Stretch:
             scanner.give_value(value, offset)
         for tag, part in singles.parts():
             self._parts.setdefault(tag, []).append(part)
-        for tag, parts in sorted(self._parts.items(), key=lambda item: min(int(order[0]) for order, _ in item[1])):
+        begin = -1
+        for number, step in singles.restarts:
+            self._hand_on_points(sink, begin, number)
+            sink.take_restart(step)
+            begin = number
+        self._hand_on_points(sink, begin)
+
+    def _hand_on_points(self, sink: Sink, begin: int, end: int | None = None) -> None:
+        """Give the points of the records behind one restart, and before the next one."""
+        given = self._parts
+        if begin >= 0 or end is not None:
+            given = {tag: _between(parts, begin, end) for tag, parts in given.items()}
+            given = {tag: parts for tag, parts in given.items() if parts}
+        for tag, parts in sorted(given.items(), key=lambda item: min(int(order[0]) for order, _ in item[1])):
             sink.take_points(tag, _in_order(parts))
 
 
@@ -143,6 +159,7 @@ class _Singles:
     def __init__(self) -> None:
         self.order = 0
         self.values: list[tuple[Summary.Value, int]] = []
+        self.restarts: list[tuple[int, int]] = []
         self._points: dict[str, list[tuple[int, int, float, float]]] = {}
 
     def take_point(self, tags: Sequence[str], step: int, wall_time: float, values: Sequence[float]) -> None:
@@ -156,10 +173,23 @@ class _Singles:
     def take_value(self, value: Summary.Value, offset: int) -> None:
         self.values.append((value, offset))
 
+    def take_restart(self, step: int) -> None:
+        self.restarts.append((self.order, step))
+
     def parts(self) -> Iterator[tuple[str, tuple[NDArray[np.int64], Scalars]]]:
         for tag, points in self._points.items():
             order, steps, wall_times, values = zip(*points, strict=True)
             yield tag, (np.array(order), Scalars(np.array(steps), np.array(wall_times), np.array(values)))
+
+
+def _between(parts: list[tuple[NDArray[np.int64], Scalars]], begin: int, end: int | None) -> list[Any]:
+    """The points of one tag of the records behind `begin` and before `end`."""
+    found = []
+    for order, points in parts:
+        which = np.flatnonzero((order > begin) & (order < (1 << 62 if end is None else end)))
+        if len(which):
+            found.append((order[which], points.taken(which)))
+    return found
 
 
 def _in_order(parts: list[tuple[NDArray[np.int64], Scalars]]) -> Scalars:

@@ -75,6 +75,9 @@ class _Ends:
         if len(points.steps) and not tag.startswith(SYSTEM_PREFIX):
             self.last_step = max(self.last_step, int(points.steps.max()))
 
+    def take_restart(self, step: int) -> None:
+        """A restart: the steps before it count too."""
+
     def take_value(self, value: Summary.Value, offset: int) -> None:
         """Whether it is the end. Raises BadSummary as `Sink` may."""
         data = summaries.checked_plugin_data(value)
