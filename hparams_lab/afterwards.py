@@ -46,6 +46,11 @@ def add_outcome(run: Path, outcome: Outcome, reason: str) -> None:
     _add(run, summaries.text(OUTCOME_TAG, f"{outcome}: {reason}"), None, fsync=False)
 
 
+def add_text(run: Path, tag: str, markdown: str) -> None:
+    """Add a text, as `Run.text` takes it, to a run that nobody writes any more. Raises as `add_scalars` does."""
+    _add(run, summaries.text(checked_tag(tag), markdown), None, fsync=True)
+
+
 def add_image(run: Path, tag: str, image: Any, step: int | None = None) -> None:
     """Add an image, as `Run.image` takes it, to a run that nobody writes any more. Raises as `add_scalars` does."""
     _add(run, media.image(checked_tag(tag), image), step, fsync=True)

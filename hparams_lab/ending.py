@@ -7,6 +7,8 @@ import errno
 import re
 import time
 import traceback
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,14 @@ def _said(error: BaseException) -> str:
     with contextlib.suppress(Exception):
         return str(error)
     return ""
+
+
+def call_at_end(run: str, call: Callable[[], Any]) -> None:
+    """Make a call at the end of a run of that name, which is over whatever comes of it: an error is a warning."""
+    try:
+        call()
+    except Exception as error:
+        warnings.warn(f"run {run!r}: a call at its end failed: {error!r}", stacklevel=2)
 
 
 def ending(outcome: Outcome, reason: str, details: str, now: float) -> list[Any]:

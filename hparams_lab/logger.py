@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hparams_lab import disk
-from hparams_lab.ending import ending, outcome_named, outcome_of
+from hparams_lab.ending import call_at_end, ending, outcome_named, outcome_of
 from hparams_lab.errors import UnsavedError, UsageError
 from hparams_lab.events import media, summaries, ticker
 from hparams_lab.events.event_file import summary_event
@@ -194,8 +194,8 @@ class Run:
         signature.append(signature.pack(now, int(now - self._began), *metrics.values()))
 
     def at_finish(self, call: Callable[[], Any]) -> None:
-        """Call it when the run is finished, before its end is written."""
-        self._at_finish.append(call)
+        """Call it when the run is finished, before its end is written. An error that it raises is a warning."""
+        self._at_finish.append(partial(call_at_end, self.name, call))
 
     def set_status(self, outcome: Outcome | str, reason: str = "") -> None:
         """Say how the run will have ended, whatever `finish` would find: "completed", "failed", "pruned", ..."""

@@ -14,6 +14,7 @@ from hparams_lab.errors import HParamsLabError
 from hparams_lab.events.cursor import Cursor
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.reader import event_files
+from hparams_lab.executors.job import notes_of
 from hparams_lab.paths import MODEL
 from hparams_lab.plan import Plan
 from hparams_lab.results import Results, RunResult, TrialResult
@@ -36,7 +37,8 @@ def picture_best(plan: Plan, results: Results, stop: StopRequests) -> Generator[
     try:
         run = with_model(best)
         if run is None:
-            yield _note(best.name, f"it kept no {MODEL}, as it was trained without --save-model")
+            why = "" if any(map(notes_of, best.runs)) else ", as it was trained without --save-model"
+            yield _note(best.name, f"it kept no {MODEL}{why}")
             return None
         if not has_image(run, PREDICTIONS_TAG):
             yield PictureStarted(run.name)
@@ -46,9 +48,9 @@ def picture_best(plan: Plan, results: Results, stop: StopRequests) -> Generator[
             add_image(run.dir, PREDICTIONS_TAG, answers.picture)
     except NoImagesError:
         return None
-    except (HParamsLabError, OSError) as error:  # those of the files say what to do
+    except Exception as error:  # the sweep is over: nothing here may cost its results
         again = "; the same command tries again" if isinstance(error, NoAnswersError) else ""
-        yield _note(best.name, f"{error}{again}")
+        yield _note(best.name, f"{error if isinstance(error, (HParamsLabError, OSError)) else repr(error)}{again}")
         return None
     return run.name
 

@@ -16,7 +16,7 @@ from hparams_lab.ending import end_left_run
 from hparams_lab.errors import MissingMetricError, UnsavedError
 from hparams_lab.events.reader import event_files, read_run
 from hparams_lab.executors import Executor, Job
-from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, Ended, attempts_markdown, missing_metric
+from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, Ended, attempts_markdown, missing_metric, notes_of
 from hparams_lab.logger import Run
 from hparams_lab.paths import OUTPUT_LOG, LogDirPaths, writing
 from hparams_lab.plan import Plan
@@ -134,7 +134,10 @@ class SweepLoop:
         reports, self._reports = self._reports, []
         yield from reports
         for one in ended:
-            yield self._finish(one)
+            event = self._finish(one)
+            yield event
+            if isinstance(event, RunEnded):
+                yield from (SweepNote(f"{event.result.name}: {note}") for note in notes_of(event.result))
 
     def _stop_what_takes_too_long(self) -> None:
         if self.timeout is None:

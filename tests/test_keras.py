@@ -79,6 +79,70 @@ with lab.start_run("logs/own", hparams={"units": 8}) as run:
 print(json.dumps(found))
 """
 
+# What comes after a training, and goes wrong; one run each, in one process.
+AFTERWARDS = """
+import json
+import lab_domains
+import hparams_lab as lab
+from hparams_lab.domain import load_domain
+from hparams_lab.sweep_events import SweepNote
+
+notes = {}
+for name, text in lab_domains.TEXTS.items():
+    with open(f"{name}.py", "w") as file:
+        file.write("from net import *\\nimport keras\\n" + text)
+    events = []
+    domain = load_domain(f"./{name}.py", save_model=name in lab_domains.SAVED)
+    lab.run_sweep(domain, logdir=f"logs/{name}", executor="inline", trials=1, observe=events.append)
+    notes[name] = [event.text for event in events if isinstance(event, SweepNote)]
+print(json.dumps(notes))
+"""
+
+VALIDATED = 'EXPERIMENT = lab.Experiment(EXPERIMENT.hparams, [lab.Metric("val/accuracy"), lab.Metric("val/loss")])\n'
+NARROW_TEST = "old = load_data\ndef load_data(): return *old()[:2], (old()[2][0][:, :9], old()[2][1])\n"
+TEXTS = {
+    "unsavable": """
+class Scale(keras.layers.Layer):
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+    def call(self, x):
+        return self.how(x)
+usual = build_model
+def build_model(hparams):
+    model = usual(hparams)
+    found = keras.Sequential([Scale(lambda x: 2 * x), *model.layers])
+    found.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return found
+""",
+    "refuses": """
+class Net(keras.Sequential):
+    def save(self, *args, **kwargs):
+        raise MemoryError("too large")
+usual = build_model
+def build_model(hparams):
+    found = Net(usual(hparams).layers)
+    found.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return found
+""",
+    "not_evaluated": VALIDATED + NARROW_TEST,
+    "not_judged": NARROW_TEST,
+    "final_metrics_raise": VALIDATED + "def final_metrics(logs): return {'accuracy': logs['acc']}",
+    "restored": VALIDATED
+    + """
+class Last(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch > 1:  # far away from what was learned
+            self.model.set_weights([0 * weights for weights in self.model.get_weights()])
+            logs |= dict(val_loss=9.0, val_accuracy=0.0)
+data = load_data()
+def load_data(): return data[:2]
+def fit_options(hparams):
+    stop = keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
+    return {"epochs": 5, "callbacks": [Last(), stop]}
+""",
+}
+
 
 def python(*arguments, cwd):
     ran = subprocess.run([sys.executable, *arguments], cwd=cwd, env={**os.environ}, capture_output=True, text=True)
@@ -96,6 +160,16 @@ def logs(tmp_path_factory):
     found = python("script.py", cwd=folder).splitlines()[-1]
     (folder / "logs/found.json").write_text(found)
     return folder / "logs"
+
+
+@pytest.fixture(scope="module")
+def afterwards(tmp_path_factory):
+    """What the sweeps of `AFTERWARDS` noted, by name; their log directories."""
+    folder = tmp_path_factory.mktemp("afterwards")
+    (folder / "net.py").write_text(NET)
+    (folder / "lab_domains.py").write_text(f"TEXTS, SAVED = {TEXTS!r}, ('unsavable', 'refuses', 'not_judged')")
+    (folder / "script.py").write_text(AFTERWARDS)
+    return json.loads(python("script.py", cwd=folder).splitlines()[-1]), folder / "logs"
 
 
 @pytest.fixture
@@ -156,6 +230,52 @@ def test_the_callback_in_a_loop_of_ones_own(logs):
     assert run.outcome is Outcome.COMPLETED
     assert run.metrics.keys() == {"accuracy", "loss", "val/accuracy", "val/loss"}
     assert run.scalars("loss").steps.tolist() == [1, 2, 3]
+
+
+LOST = "its model was not kept: "
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("unsavable", "NotImplementedError: "), ("refuses", "MemoryError: too large")]
+)
+def test_a_model_that_cannot_be_saved_costs_a_line_and_not_the_run(afterwards, name, why):
+    notes, logs = afterwards
+    (run,) = lab.read(logs / name).runs
+    assert (run.outcome, run.reason) == (Outcome.COMPLETED, "")
+    assert {"accuracy", "loss", "val/loss"} <= run.metrics.keys()
+    assert not [path for path in run.dir.iterdir() if "model" in path.name]
+    said = run.texts["run/note/model"]
+    assert said.startswith(LOST + why)
+    assert len(said) < 350
+    picture = "no picture of what run-0000, the best, predicts: it kept no model.keras"
+    assert notes[name] == [f"run-0000: {said}", picture]
+    shown = python("-m", "hparams_lab", "show", str(logs / name), "best", cwd=logs)
+    assert LOST in shown
+    as_json = json.loads(python("-m", "hparams_lab", "show", str(logs / name), "best", "--json", cwd=logs))
+    assert as_json["runs"][0]["notes"] == [said]
+
+
+def test_an_evaluation_that_fails_leaves_what_the_epochs_told(afterwards):
+    notes, logs = afterwards
+    for name in ("not_evaluated", "final_metrics_raise"):
+        (run,) = lab.read(logs / name).runs
+        assert (run.outcome, run.scalars("val/accuracy").steps.tolist()) == (Outcome.COMPLETED, [1, 2])
+        (note,) = notes[name]
+        assert note.startswith("run-0000: its final metrics are missing: ")
+    (judged,) = lab.read(logs / "not_judged").runs
+    assert (judged.outcome, judged.scalars("val/loss").steps.tolist()) == (Outcome.FAILED, [1, 2])
+    assert (judged.dir / "model.keras").is_file()
+
+
+def test_a_run_is_judged_by_the_weights_that_were_restored(afterwards):
+    notes, logs = afterwards
+    (run,) = lab.read(logs / "restored").runs
+    assert run.scalars("val/loss").steps.tolist() == [1, 2, 3, 4, 5]
+    assert run.metrics["best_epoch"] == 2
+    assert run.metrics["val/loss"] == pytest.approx(run.metrics["loss"], rel=1e-5)  # of the model that was kept
+    assert run.metrics["val/accuracy"] == pytest.approx(run.metrics["accuracy"], abs=1e-6)
+    assert run.metrics["train/loss"] == run.scalars("train/loss").values[1]
+    assert notes["restored"] == []
 
 
 def arrays(**changed):

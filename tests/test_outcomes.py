@@ -1,7 +1,9 @@
 """Every outcome of a run, and what each place makes of it that tells runs apart by how they ended."""
 
 import contextlib
+import errno
 import os
+import signal
 
 import pytest
 
@@ -15,6 +17,7 @@ from hparams_lab.prune import Criteria, plan_prune
 from hparams_lab.report.facts import failures
 from hparams_lab.report.study import Study
 from hparams_lab.results import Outcome
+from hparams_lab.sweep_events import SweepNote
 from hparams_lab.words import BROKEN, COLOURS
 
 OVER = [outcome for outcome in Outcome if outcome not in (Outcome.RUNNING, Outcome.UNKNOWN)]
@@ -199,3 +202,60 @@ def test_an_inline_sweep_leaves_the_environment_as_it_was(tmp_path, monkeypatch)
     with pytest.raises(errors.MissingMetricError):
         inline(tmp_path / "missing", train, "accuracy")
     assert dict(os.environ) == before
+
+
+# What comes after the training
+
+
+class Keeps:
+    """Trains at once, and keeps what it made as `how` says."""
+
+    def __init__(self, how):
+        self.how = how
+
+    def __call__(self, run):
+        run.at_finish(lambda: 1 / 0)
+        run.log({"loss": 2.0}, step=1)
+        return {"accuracy": 0.5}
+
+    def keep(self, run):
+        assert run.is_over
+        if self.how == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "full":
+            raise OSError(errno.ENOSPC, "No space left on device", "model")
+        raise ValueError(f"no model\n{'x' * 1000}")
+
+
+@pytest.mark.filterwarnings("ignore:run 'run-0000'. a call at its end failed. ZeroDivisionError")
+@pytest.mark.parametrize(("how", "executor"), [("raises", "inline"), ("raises", "process"), ("dies", "process")])
+def test_what_comes_after_the_training_costs_nothing_that_it_found(tmp_path, how, executor):
+    space = lab.Experiment([lab.HParam("x", lab.Discrete([1]))], [lab.Metric("accuracy")])
+    events = []
+    lab.run_sweep(space, Keeps(how), logdir=tmp_path, executor=executor, observe=events.append)
+    (run,) = lab.read(tmp_path).runs
+    assert (run.outcome, run.reason, run.metrics) == (Outcome.COMPLETED, "", {"loss": 2.0, "accuracy": 0.5})
+    notes = [event.text for event in events if isinstance(event, SweepNote)]
+    said = [f"its model was not kept: ValueError: no model {'x' * 279}…"] * (how == "raises")
+    assert notes == [f"run-0000: {one}" for one in said]
+    assert [text for tag, text in run.texts.items() if tag.startswith("run/note")] == said
+    if executor == "process" and said:
+        assert said[0] in (run.dir / "output.log").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:run 'run-0000'. a call at its end failed. ZeroDivisionError")
+def test_a_full_disk_is_told_of_the_sweep_also_where_a_model_does_not_fit(tmp_path):
+    space = lab.Experiment([lab.HParam("x", lab.Discrete([1]))], [lab.Metric("accuracy")])
+    with pytest.raises(errors.UnsavedError, match=r"^model cannot be written: No space left on device; make room"):
+        lab.run_sweep(space, Keeps("full"), logdir=tmp_path, executor="process", observe=lambda event: None)
+    assert not lab.read(tmp_path).runs  # the same command does it again
+
+
+def test_a_call_at_the_end_that_fails_is_a_warning(tmp_path):
+    run = lab.start_run(tmp_path, hparams={"x": 1}, name="r")
+    run.at_finish(lambda: 1 / 0)
+    run.log({"loss": 2.0}, step=1)
+    with pytest.warns(UserWarning, match=r"^run 'r': a call at its end failed: ZeroDivisionError"):
+        run.finish()
+    (found,) = lab.read(tmp_path).runs
+    assert (found.outcome, found.metrics) == (Outcome.COMPLETED, {"loss": 2.0})

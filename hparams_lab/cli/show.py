@@ -21,7 +21,7 @@ from hparams_lab.cli.table import GAP, Cell, Column, cut, echo, fitted, outcome_
 from hparams_lab.curve import Scalars
 from hparams_lab.events.logdir import read
 from hparams_lab.events.reader import OUTCOME_TAG
-from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, attempts_in
+from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, attempts_in, notes_of
 from hparams_lab.paths import OUTPUT_LOG
 from hparams_lab.progress.standing import Going
 from hparams_lab.provenance import PROVENANCE_TAG
@@ -102,6 +102,7 @@ class Shown:
             ],
             "curves": {tag: Curve.of(points).as_json() for tag, points in run.columns.items() if len(points.steps)},
             "traceback": traceback_of(run) or None,
+            "notes": notes_of(run),
             "log": log_tail(run.dir, LOG_LINES),
             "log_file": str(log) if log.is_file() else None,
             "provenance": provenance_of(run),

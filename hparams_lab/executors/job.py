@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hparams_lab import disk
+from hparams_lab.afterwards import add_text
 from hparams_lab.ending import outcome_of, was_raised
 from hparams_lab.errors import HParamsLabError, LogDirError, MissingMetricError, UnsavedError
 from hparams_lab.events.reader import OUTCOME_TAG
@@ -36,6 +37,9 @@ from hparams_lab.trial import RunSpec
 
 REPORT_SECONDS = 0.1
 ATTEMPTS_TAG = "run/attempts"
+NOTES = "run/note/"
+"""How the tags of texts begin that say, in a line, what is missing of a run that completed."""
+LONGEST_NOTE = 300
 Report = Callable[[int, Mapping[str, float]], None]
 Train = Callable[[Run], Mapping[str, Any] | None]
 
@@ -147,8 +151,9 @@ def perform(
             returned = {} if returned is None else returned
             _check_metrics(run, returned, setup.experiment)
             run.finish(returned)
+            _keep(train, run)
         except BaseException as error:
-            if _is_full_disk(error):
+            if is_full_disk(error):
                 raise
             outcome, reason, details = _outcome_of(error, limit)
             with contextlib.suppress(OSError, LogDirError):
@@ -156,11 +161,40 @@ def perform(
             run.finish({}, outcome, reason, details)
             if outcome is Outcome.INTERRUPTED:
                 raise
+            _keep(train, run)
         finally:
             _under_way.clear()
             if not run.is_over:  # nobody else may take it for one that completed
                 with contextlib.suppress(LogDirError):
                     run.leave()
+
+
+def _keep(train: Train, run: Run) -> None:
+    """Have the train function keep what it made, where it can. The run has its end: what goes wrong here is a note."""
+    keep = getattr(train, "keep", None)
+    if keep is None:
+        return
+    try:
+        keep(run)
+    except Exception as error:
+        if is_full_disk(error):
+            raise
+        said = note_of("its model was not kept", error)
+        with contextlib.suppress(OSError, LogDirError):
+            print(said, file=sys.stderr)
+        with contextlib.suppress(LogDirError):
+            add_text(run.dir, f"{NOTES}model", said)
+
+
+def note_of(what: str, error: Exception) -> str:
+    """What is missing of a run and why, in a line."""
+    _, reason, _ = outcome_of(error)
+    return f"{what}: {reason if len(reason) <= LONGEST_NOTE else f'{reason[:LONGEST_NOTE]}…'}"
+
+
+def notes_of(result: RunResult) -> list[str]:
+    """The notes of a run, each in a line."""
+    return [" ".join(text.split()) for tag, text in result.texts.items() if tag.startswith(NOTES)]
 
 
 def _outcome_of(error: BaseException, limit: MemoryLimit | None) -> tuple[Outcome, str, str]:
@@ -200,7 +234,8 @@ _under_way: list[Run] = []
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-def _is_full_disk(error: BaseException) -> bool:
+def is_full_disk(error: BaseException) -> bool:
+    """Whether a disk or a quota is full, which is told of the sweep and not of the run."""
     return isinstance(error, UnsavedError) or (isinstance(error, OSError) and error.errno in _FULL)
 
 
@@ -212,7 +247,7 @@ def _full_disk_is_unsaved(directory: Path) -> Iterator[None]:
     except UnsavedError:
         raise
     except OSError as error:
-        if not _is_full_disk(error):
+        if not is_full_disk(error):
             raise
         raise disk.refusal(error.filename or directory, error) from error
 

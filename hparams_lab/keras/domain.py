@@ -17,7 +17,9 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from hparams_lab import disk
 from hparams_lab.errors import DataError, DomainLoadError
+from hparams_lab.executors.job import NOTES, is_full_disk, note_of
 from hparams_lab.logger import Run
 from hparams_lab.paths import MODEL
 from hparams_lab.trial import HParams
@@ -40,6 +42,7 @@ class KerasTraining:
         self._data_file = data
         self._save_model = save_model
         self._data: tuple[Any, ...] | None = None
+        self._trained: Any = None
 
     def check(self) -> None:
         """Load the data. Raises DataError when they are missing or have the wrong form."""
@@ -55,6 +58,7 @@ class KerasTraining:
 
     def __call__(self, run: Run) -> Mapping[str, float]:
         """Train one run and return its final metrics."""
+        self._trained = None
         import keras
 
         from hparams_lab.keras import RunCallback
@@ -68,10 +72,28 @@ class KerasTraining:
         batch = max(options.get("batch_size") or 0, EVALUATION_BATCH)
         callbacks = [RunCallback(run, training_tag=self._training_tag), *options.pop("callbacks", [])]
         model.fit(*data[0], callbacks=callbacks, validation_batch_size=batch, **options)
-        final = model.evaluate(*data[-1], batch_size=batch, verbose=0, return_dict=True)
-        if self._save_model:
-            model.save(run.dir / MODEL)
-        return self._final_metrics(final)
+        self._trained = model
+        try:
+            return self._final_metrics(model.evaluate(*data[-1], batch_size=batch, verbose=0, return_dict=True))
+        except Exception as error:  # the training need not be lost for that
+            needed = {metric.tag for metric in self._module.EXPERIMENT.metrics} - run.metrics.keys()
+            if needed or is_full_disk(error):
+                raise
+            run.text(f"{NOTES}evaluation", note_of("its final metrics are missing", error))
+            return {}
+
+    def keep(self, run: Run) -> None:
+        """Keep the model that was trained last in the run's directory, whole or not at all, if it is to be kept.
+
+        Raises whatever Keras does with a model that it cannot save.
+        """
+        if self._save_model and self._trained is not None:
+            part = run.dir / f".part-{MODEL}"
+            try:
+                self._trained.save(part)
+                disk.replace(part, run.dir / MODEL)
+            finally:
+                disk.remove(part)
 
     def _training_tag(self, name: str) -> str:
         """The tag of an epoch's training metric: another than that of the final metric, which the run is judged by."""
