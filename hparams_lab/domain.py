@@ -24,8 +24,10 @@ from typing import Any, TypeAlias
 from hparams_lab.errors import DomainLoadError, HParamsLabError, UsageError
 from hparams_lab.executors.job import Target, Train
 from hparams_lab.experiment import Experiment
+from hparams_lab.fingerprint import fingerprint
 from hparams_lab.overrides import with_overrides
 from hparams_lab.paths import local
+from hparams_lab.sources import hash_of_sources
 from hparams_lab.values import short
 
 BUILT_IN = {"digits": "hparams_lab.domains.digits", "mnist": "hparams_lab.domains.mnist"}
@@ -40,7 +42,8 @@ Version: TypeAlias = str | int | None
 class Domain:
     """What is tuned and how: the parts of a domain module that the runner works with.
 
-    `version` is the module's `VERSION`, `source` a short hash of its file; None where it has none.
+    `version` is the module's `VERSION`, `source` a short hash of its file and of its author's other modules that it
+    imports, or of what a function does; None where it has none.
     """
 
     name: str
@@ -159,7 +162,7 @@ def name_of_domain(source: str) -> str:
 def function_domain(experiment: Experiment, train: Train) -> Domain:
     """The domain of an experiment and a train function."""
     name = getattr(train, "__name__", type(train).__name__)
-    return Domain(name, experiment, FunctionTarget(train), {"domain": name, "data": None})
+    return Domain(name, experiment, FunctionTarget(train), {"domain": name, "data": None}, source=fingerprint(train))
 
 
 def load_module(source: str) -> ModuleType:
@@ -238,9 +241,9 @@ def _version(module: ModuleType, source: str) -> Version:
 
 
 def _hash_of_file(module: ModuleType) -> str | None:
-    """12 hexadecimal digits of the SHA-256 of a module's source; None where it has no file."""
+    """12 hexadecimal digits that tell a module's source, with what it imports of its author's; None without a file."""
     try:
-        return hashlib.sha256(Path(module.__file__ or "").read_bytes()).hexdigest()[:12]
+        return hash_of_sources(module.__file__ or "")
     except (AttributeError, OSError):
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from hparams_lab import disk
 from hparams_lab.changes import differences, in_a_line
+from hparams_lab.domain import FunctionTarget
 from hparams_lab.errors import LogDirError, OwnedError, UsageError
 from hparams_lab.events.declaration import declare, experiment_message, observed_message, union
 from hparams_lab.events.logdir import BY, load_sweep, save_sweep
@@ -106,17 +108,21 @@ def _check_disk(root: Path) -> None:
 
 
 def source_note(paths: LogDirPaths, plan: Plan) -> str:
-    """What a person should know when the domain's file is another than when the sweep began; empty when it is not.
+    """What a person should know when what is trained is another than when the sweep began; empty when it is not.
 
-    A domain with a VERSION tells its changes by that.
+    A domain with a VERSION tells its changes by that. A function is compared by its bytecode, which is another in each
+    version of Python.
     """
-    before = (load_sweep(paths) or {}).get("source")
-    if plan.domain.version is not None or None in (before, plan.domain.source) or before == plan.domain.source:
+    sweep, domain = load_sweep(paths) or {}, plan.domain
+    if domain.version is not None or None in (sweep.get("source"), domain.source) or sweep["source"] == domain.source:
         return ""
-    return (
-        f"{plan.domain.identity['domain']} has changed since this sweep began; "
-        "set VERSION in it to keep results of different versions apart"
-    )
+    way_out = "set VERSION in it to keep results of different versions apart"
+    if isinstance(domain.target, FunctionTarget):
+        before = str((sweep.get("versions") or {}).get("python", ""))
+        if before.split(".")[:2] != [*map(str, sys.version_info[:2])]:
+            return ""
+        way_out = "choose another log directory, or fresh=True, to keep results of different versions apart"
+    return f"{domain.identity['domain']} has changed since this sweep began; {way_out}"
 
 
 def prepare(

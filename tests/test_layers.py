@@ -66,6 +66,8 @@ LAYERS = (
     # 2  orchestration
     (
         "executors",
+        "sources",
+        "fingerprint",
         "domain",
         "plan",
         "sweep_dir",
