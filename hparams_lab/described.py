@@ -33,6 +33,9 @@ MOST_PARTS = 20_000
 
 DEEPEST = 50
 
+_MACHINERY = ("_thread", "_io", "weakref", "_weakref")
+"""What objects hold of these is no configuration."""
+
 _PLAIN = (bool, int, float, complex, str, bytes)
 
 Tell = Callable[[str], None]
@@ -123,9 +126,10 @@ class _Described:
         value = unwrap(value)
         if (value is None or isinstance(value, _PLAIN)) and not isinstance(value, Enum):
             return str(value) if top and isinstance(value, str) else repr(value)
-        found = _simple(value)
-        if found is not None:
+        if (found := _word(value)) is not None:
             return found if top else repr(found)
+        if (found := _named(value)) is not None:
+            return found
         if self._is_enough(value):
             return "..."
         self._within.append(id(value))
@@ -180,7 +184,8 @@ class _Described:
                     return found
                 if found is not None:
                     return self._made(found if isinstance(found, Made) else Made(kind, found))
-        self._tell(f"{kind} does not say how it is configured")
+        if type(value).__module__ not in _MACHINERY or len(self._within) == 1:
+            self._tell(f"{kind} does not say how it is configured")
         return f"{kind}()"
 
     def _made(self, made: Made) -> str:
@@ -189,8 +194,8 @@ class _Described:
         return f"{made.kind}({', '.join(said)})"
 
 
-def _simple(value: Any) -> str | None:
-    """What is one word by itself: members of an enumeration, paths, dates, types of numbers, modules."""
+def _word(value: Any) -> str | None:
+    """The text that members of an enumeration, paths, dates and exact numbers are."""
     if isinstance(value, Enum):
         return value.value if isinstance(value.value, str) else value.name or str(value.value)
     if hasattr(type(value), "__fspath__"):
@@ -198,10 +203,17 @@ def _simple(value: Any) -> str | None:
         return path if isinstance(path, str) else path.decode("utf-8", "backslashreplace")
     if type(value).__module__ == "datetime" and hasattr(value, "isoformat"):
         return str(value.isoformat())
-    if type(value).__module__ in ("decimal", "fractions", "uuid"):
+    return str(value) if type(value).__module__ in ("decimal", "fractions", "uuid") else None
+
+
+def _named(value: Any) -> str | None:
+    """The name of a class, a type hint, a type of numbers, a module, a logger."""
+    if type(value).__module__ == "typing" or type(value).__name__ in ("GenericAlias", "UnionType"):
         return str(value)
     if isinstance(value, type):
         return value.__qualname__
+    if type(value).__module__ == "logging" and hasattr(value, "name"):
+        return f"{_kind(value)}({value.name})"
     if type(value).__name__.lower().endswith("dtype") or str(type(value)) == "<class 'torch.device'>":
         return str(getattr(value, "name", value))
     return value.__name__ if type(value).__name__ == "module" else None

@@ -6,6 +6,7 @@ import datetime
 import decimal
 import enum
 import functools
+import logging
 import math
 import os
 import pathlib
@@ -141,6 +142,10 @@ SAID = [
     (range(3), "range(0, 3)"),
     (b"x", "b'x'"),
     (KNOT, "Plain(me=[...], x=1)"),
+    (Plain(log=logging.getLogger("a.b"), lock=threading.Lock()), "Plain(lock=lock(), log=Logger(a.b))"),
+    (Plain(kind=Quiet, of=math), "Plain(kind=Quiet, of=math)"),
+    (list[int], "list[int]"),
+    (typing.Optional[int], "typing.Optional[int]"),  # noqa: UP045
 ]
 
 
