@@ -54,6 +54,11 @@ def is_swept(paths: LogDirPaths) -> bool:
     return _holds_sweep(paths) or is_held(paths.root / LOCK)
 
 
+def is_manual(name: str) -> bool:
+    """Whether a run of that name was started beside a sweep, which did not plan it."""
+    return name.rpartition("/")[2].startswith(MANUAL)
+
+
 def check_not_of_sweep(paths: LogDirPaths, name: str) -> None:
     """Refuse a name that the sweep in the directory may give, or one inside a run of it. Raises LogDirError."""
     if _OF_A_SWEEP.fullmatch(checked_run_name(paths, name).partition("/")[0]) and is_swept(paths):

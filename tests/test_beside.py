@@ -1,5 +1,6 @@
 """Runs that someone logs beside a sweep: a sweep clears what is its own, and touches nothing else."""
 
+import json
 import os
 import shutil
 
@@ -199,3 +200,18 @@ def test_what_happens_to_be_called_as_a_run_is_stays_as_it_is(tmp_path, make, wh
     assert contents(foreign) == before
     mine = [run for run in lab.read(logdir).runs if run.name != "run-0002" and (run.dir / "output.log").exists()]
     assert [run.hparams["x"] for run in mine] == [1, 2, 3, 4]
+
+
+def test_it_is_none_of_those_that_the_sweep_has_done(tmp_path, lab_command):
+    domain = tmp_path / "tuning.py"
+    domain.write_text(
+        "import hparams_lab as lab\n"
+        "EXPERIMENT = lab.Experiment([lab.HParam('x', lab.Discrete([1, 2, 3]))], [lab.Metric('loss')])\n"
+        "def train(run): return {'loss': 1.0}\n"
+    )
+    logdir = tmp_path / "logs"
+    code, _, errors = lab_command("run", domain, "--logdir", logdir, "--trials", 2, "--executor", "inline")
+    assert (code, errors) == (0, "")
+    by_hand(logdir, x=1)
+    code, said, _ = lab_command("plan", domain, "--logdir", logdir, "--json")
+    assert (code, json.loads(said)["done"]) == (0, 2)

@@ -22,6 +22,7 @@ from hparams_lab.executors.devices import check_numbers, shares
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan
 from hparams_lab.results import Outcome
+from hparams_lab.run_dir import is_manual
 from hparams_lab.strategies import grid
 from hparams_lab.sweep_dir import check_directory
 from hparams_lab.trial import Trial
@@ -97,7 +98,7 @@ def _refusal(plan: Plan, logdir: Path) -> str:
 def _measured(logdir: Path, total: int | None, workers: int) -> tuple[float | None, int]:
     """The seconds left by the mean time of the runs done (None: nothing measured), and how many are done."""
     try:
-        runs = [run for run in read(logdir).runs if run.is_over]
+        runs = [run for run in read(logdir).runs if run.is_over and not is_manual(run.name)]
     except LogDirError:
         return None, 0
     times = [run.seconds for run in runs if run.seconds is not None and run.outcome is Outcome.COMPLETED]

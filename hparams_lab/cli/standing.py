@@ -26,6 +26,7 @@ from hparams_lab.progress.standing import (
     worth_showing,
 )
 from hparams_lab.results import Outcome, Results, RunResult
+from hparams_lab.run_dir import is_manual
 from hparams_lab.scalar import is_of_system
 from hparams_lab.words import BATCH_TAGS, epochs_of
 
@@ -87,7 +88,7 @@ def _planned(results: Results, sweeps: dict[str, int | None]) -> int | None:
     """How many runs there are to be in all; None when one sweep does not say, or when runs are of none."""
     if not sweeps or None in sweeps.values() or any(run.sweep not in sweeps for run in results.runs):
         return None
-    return sum(runs or 0 for runs in sweeps.values())
+    return sum(runs or 0 for runs in sweeps.values()) + sum(is_manual(run.name) for run in results.runs)
 
 
 def _is_over(run: RunResult, sweeps: dict[str, int | None]) -> bool:
