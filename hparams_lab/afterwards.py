@@ -6,12 +6,14 @@ first that it sees is the run's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hparams_lab.errors import UsageError
 from hparams_lab.events import media, summaries
+from hparams_lab.events.final import final_values
 from hparams_lab.events.reader import OUTCOME_TAG, own_file
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.measured import LeftOut, numbers_of
@@ -33,7 +35,9 @@ def add_scalars(run: Path, metrics: Mapping[str, Any], step: int | None = None, 
     written.
     """
     values = numbers_of(metrics, LeftOut(f"run {run.name!r}"))
-    _add(run, summaries.scalars(values), step, fsync)
+    now = time.time()
+    exact = final_values(values, now)
+    _add(run, [summaries.scalars(values), *([exact] if exact else [])], step, fsync, now)
 
 
 def add_outcome(run: Path, outcome: Outcome, reason: str) -> None:
@@ -43,7 +47,7 @@ def add_outcome(run: Path, outcome: Outcome, reason: str) -> None:
     """
     if outcome not in (Outcome.COMPLETED, Outcome.PRUNED):
         raise UsageError(f"the outcome {outcome} does not go with the status SUCCESS; wanted completed or pruned")
-    _add(run, summaries.text(OUTCOME_TAG, f"{outcome}: {reason}"), None, fsync=False)
+    _add(run, [summaries.text(OUTCOME_TAG, f"{outcome}: {reason}")], None, fsync=False)
 
 
 def add_text(run: Path, tag: str, markdown: str) -> None:
@@ -53,17 +57,18 @@ def add_text(run: Path, tag: str, markdown: str) -> None:
 
 def add_image(run: Path, tag: str, image: Any, step: int | None = None) -> None:
     """Add an image, as `Run.image` takes it, to a run that nobody writes any more. Raises as `add_scalars` does."""
-    _add(run, media.image(checked_tag(tag), image), step, fsync=True)
+    _add(run, [media.image(checked_tag(tag), image)], step, fsync=True)
 
 
-def _add(run: Path, summary: Any, step: int | None, fsync: bool) -> None:
+def _add(run: Path, found: Sequence[Any], step: int | None, fsync: bool, now: float | None = None) -> None:
     run = local(run)
     file = own_file(run)
     step = None if step is None else checked_step(step)
     with writing(run):
         writer = EventFileWriter.append(file)
         try:
-            writer.add(summary, writer.last_step if step is None else step)
+            for summary in found:
+                writer.add(summary, writer.last_step if step is None else step, now)
             writer.close(fsync)
         finally:
             writer.abandon()

@@ -24,11 +24,12 @@ from hparams_lab.errors import UnsavedError, UsageError
 from hparams_lab.events import media, summaries, ticker
 from hparams_lab.events.event_file import summary_event
 from hparams_lab.events.event_log import INTEGERS, EventLog, WhenFull
+from hparams_lab.events.final import final_values
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.measured import Intake, Summary, is_quick, unranked, warn_of_steps_back
 from hparams_lab.reopen import Reopened
 from hparams_lab.results import Outcome
-from hparams_lab.scalar import LARGEST_SCALAR, checked_step, checked_tag
+from hparams_lab.scalar import LARGEST_SCALAR, checked_step, checked_tag, is_of_system
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value, short, trial_id
 
@@ -334,7 +335,10 @@ class Run:
         if outcome is Outcome.COMPLETED and (broken := self._divergence()):
             outcome, reason = Outcome.DIVERGED, broken
         now = self._events.wall_time()
-        return b"".join(summary_event(summary, 0, now) for summary in ending(outcome, reason, details, now))
+        values = {tag: value for tag, (_, value) in self._events.last.items() if not is_of_system(tag)}
+        exact = final_values(values, now)
+        said = [*([exact] if exact else []), *ending(outcome, reason, details, now)]
+        return b"".join(summary_event(summary, 0, now) for summary in said)
 
     def _log_final(self, metrics: Mapping[str, float]) -> None:
         """Log the values that are not the last ones yet, at the last step: the tab shows a metric's last point."""

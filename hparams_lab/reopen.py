@@ -13,6 +13,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from hparams_lab import disk
 from hparams_lab.curve import Scalars
 from hparams_lab.events.event_file import file_name, restart_event
+from hparams_lab.events.final import narrowed
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.reader import own_file, read_file, without_ending
 from hparams_lab.events.record import OVERHEAD, read_records
@@ -65,7 +66,7 @@ def reopened(directory: Path, before: RunResult, after: int | None = None) -> Re
             writer.abandon()
             raise
     columns = {tag: _until(points, tag, after) for tag, points in own.items()}
-    last = {tag: _last(points) for tag, points in columns.items() if len(points.steps)}
+    last = {tag: _last(points, before.metrics.get(tag)) for tag, points in columns.items() if len(points.steps)}
     step = max((int(columns[tag].steps.max()) for tag in last if _has_steps(tag)), default=-1)
     return Reopened(writer, step if after is None else after, last, before.started)
 
@@ -121,5 +122,7 @@ def _has_steps(tag: str) -> bool:
     return not tag.startswith(SYSTEM_PREFIX)
 
 
-def _last(points: Scalars) -> tuple[int, float]:
-    return int(points.steps[-1]), float(points.values[-1])
+def _last(points: Scalars, final: float | None) -> tuple[int, float]:
+    """The step and value of the last point; in 64 bits where that was the run's final one."""
+    value = float(points.values[-1])
+    return int(points.steps[-1]), value if final is None or narrowed(final) != value else final

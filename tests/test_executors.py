@@ -164,7 +164,7 @@ class TestEveryExecutor:
         seed = derive_seed(5, run.trial_id)
         of_numpy = np.random.RandomState(seed).random_sample()
         expected = {"accuracy": random.Random(seed).random(), "of_numpy": of_numpy, "seed": seed % 1000}
-        assert run.metrics == {tag: np.float32(value) for tag, value in expected.items()}
+        assert run.metrics == expected
 
     @pytest.mark.parametrize(
         ("name", "returned", "message"),

@@ -17,6 +17,7 @@ from tensorboard_client import eventually, quick_sweep
 
 import hparams_lab as lab
 from hparams_lab.board import Board
+from hparams_lab.events.final import narrowed
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the browser is driven by selenium")
 
@@ -125,7 +126,7 @@ def in_column(rows: list[list[str]], title: str) -> list[str]:
 
 def as_shown(number: float) -> str:
     """A number as the tab writes it: five significant digits, zeros too."""
-    return f"{number:#.5g}"
+    return f"{narrowed(number):#.5g}"
 
 
 def test_a_row_for_every_trial_and_a_column_for_all_that_varies(tab: Any, logdir: Path) -> None:

@@ -12,6 +12,7 @@ from tensorboard_client import EXPERIMENT, Client, plain_tensorboard, quick_swee
 
 import hparams_lab as lab
 from hparams_lab.board import Board
+from hparams_lab.events.final import narrowed
 
 VARYING = ["hpdropout", "hplayer", "learning_rate", "num_units", "optimizer"]
 LOADERS = {"params": ["true", "false"], "ids": ["rust", "python"]}
@@ -43,7 +44,7 @@ def check_groups(client: Client, logdir: Path) -> None:
             name: type(value) is bool for name, value in trial.hparams.items()
         }
         declared = [metric.tag for metric in EXPERIMENT.metrics]
-        assert values(group) == {tag: trial.metrics[tag] for tag in declared}
+        assert values(group) == {tag: narrowed(trial.metrics[tag]) for tag in declared}
         assert session(group)["name"] == trial.name
         assert session(group)["status"] == "STATUS_SUCCESS"
         assert session(group)["endTimeSecs"] == trial.runs[0].ended
@@ -82,7 +83,7 @@ def test_sorting_by_an_hparam(served: Client, name: str) -> None:
 
 @pytest.mark.parametrize("tag", [metric.tag for metric in EXPERIMENT.metrics])
 def test_sorting_and_filtering_by_a_metric(served: Client, sweep: Path, tag: str) -> None:
-    ranked = [trial.metrics[tag] for trial in lab.read(sweep).top(metric=tag, goal="max")]
+    ranked = [narrowed(trial.metrics[tag]) for trial in lab.read(sweep).top(metric=tag, goal="max")]
     column = {"metric": {"tag": tag, "group": ""}}
     assert [values(group)[tag] for group in served.groups(column | {"order": "ORDER_DESC"})] == ranked
     highest = {"filterInterval": {"minValue": ranked[9], "maxValue": ranked[0]}}

@@ -13,6 +13,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from hparams_lab.curve import Scalars, Thin
 from hparams_lab.events import summaries
 from hparams_lab.events.event_file import is_own
+from hparams_lab.events.final import FINAL_TAG, Final, finals_of
 from hparams_lab.events.restarts import before, without_overtaken
 
 _OUR_ID = re.compile("[0-9a-f]{16}")
@@ -36,6 +37,7 @@ class Facts:
         self.end: SessionEndInfo | None = None
         self.experiment: Any = None
         self.texts: dict[str, str] = {}
+        self.finals: dict[str, Final] = {}
         self.restarts: list[int] = []  # the steps at which a session began
         self.overtaken: dict[str, int] = {}  # by tag, how many points a restart left out
         self._thin = thin
@@ -62,7 +64,9 @@ class Facts:
         """A value that is no scalar. Raises BadSummary when its message is none."""
         data = summaries.checked_plugin_data(value)
         if data is None:
-            if (text := summaries.text_of(value)) is not None:
+            if value.tag == FINAL_TAG:
+                self.finals.update(finals_of(value))
+            elif (text := summaries.text_of(value)) is not None:
                 self.texts[value.tag] = text
             return
         self.take_message(data)
@@ -166,6 +170,7 @@ def joined(parts: Sequence[tuple[bool, Facts]], thin: Thin | None = None) -> Fac
     )
     for facts in (*others, *own):
         found.texts.update(facts.texts)
+        found.finals.update(facts.finals)
     ours = _by_tag(own, found.overtaken)
     found.take_columns(ours | _by_tag(others, found.overtaken) | ours)
     return found

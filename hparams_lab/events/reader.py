@@ -17,6 +17,7 @@ from hparams_lab.events import summaries
 from hparams_lab.events.cursor import Cursor
 from hparams_lab.events.event_file import is_event_file, is_own, read_events
 from hparams_lab.events.facts import Facts, joined
+from hparams_lab.events.final import FINAL_TAG, with_finals
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.record import OVERHEAD, frame, read_records
 from hparams_lab.findings import Finding, Kind
@@ -36,7 +37,7 @@ OUR_ID_DIGITS = 16
 
 
 def without_ending(data: bytes) -> bytes:
-    """What is logged in a run's file: all but its outcome and session end, also where more was added behind them."""
+    """What is logged in a run's file: all but its final values, outcome and end, also where more was added behind."""
     kept, begin, end = [], 0, 0
     for offset, payload in read_records(data):
         if _is_ending(payload):
@@ -48,7 +49,7 @@ def without_ending(data: bytes) -> bytes:
 
 def _is_ending(payload: bytes) -> bool:
     tags = [value.tag for event in read_events(frame(payload)) for value in event.summary.value]
-    return tags in ([OUTCOME_TAG], [summaries.SESSION_END_TAG])
+    return tags in ([FINAL_TAG], [OUTCOME_TAG], [summaries.SESSION_END_TAG])
 
 
 def event_files(directory: Path) -> list[Path]:
@@ -227,7 +228,7 @@ class RunReader:
         facts = self.facts
         if facts.start is None:
             return None
-        columns = facts.columns()
+        own = columns = facts.columns()
         if below:
             columns = {**columns, **below, **(columns if self.is_own else {})}
         outcome, reason = (Outcome.RUNNING, "") if self._goes_on else _outcome(facts)
@@ -242,7 +243,11 @@ class RunReader:
             reason=reason,
             started=started,
             ended=ended,
-            metrics={tag: column.values.item(-1) for tag, column in columns.items()},
+            metrics=with_finals(
+                {tag: column.values.item(-1) for tag, column in columns.items()},
+                {tag: column for tag, column in own.items() if columns[tag] is column} if facts.finals else {},
+                facts.finals,
+            ),
             columns=columns,
             texts={**facts.texts, **texts} if texts else facts.texts,
             sweep=sweep,
