@@ -184,9 +184,8 @@ def test_a_forgotten_run_is_ended_also_by_its_own_sampler(tmp_path):
     """The sampler may be the last to hold the run; it must not wait for itself."""
     pytest.importorskip("psutil")
     script = SCRIPT.replace("name='x'", "name='x', system=True").replace("with ", "run = ").replace(" as run: ", "\n")
-    more = (
-        "import threading\nthread = threading.Thread(target=run._at_finish[0])\nrun._at_finish[0].__self__._thread = "
-    )
+    more = "import threading\nthread = threading.Thread(target=run._at_finish[0])\n"
+    more += "run._at_finish[0].args[1].__self__._thread = "
     stop = "thread\nthread.start(); thread.join(); print('stopped')\n"
     command = [sys.executable, "-c", script + more + stop, str(tmp_path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
