@@ -168,11 +168,11 @@ class Takes(Tree):
         self.thing = thing
 
 
-def test_an_object_without_words_is_the_name_of_its_type(tmp_path):
+def test_an_object_without_words_is_its_class_and_configuration(tmp_path):
     search = log_search(GridSearchCV(Takes(), {"thing": [None, Unspeakable()]}, cv=2), tmp_path / "logs")
     with pytest.warns(UserWarning, match=r"logged as text: thing$"):
         search.fit(X, Y)
-    assert [trial.hparams["thing"] for trial in lab.read(tmp_path / "logs").trials] == ["None", "Unspeakable"]
+    assert [trial.hparams["thing"] for trial in lab.read(tmp_path / "logs").trials] == ["None", "Unspeakable()"]
 
 
 # ---- a fit after one that did not come to its end
