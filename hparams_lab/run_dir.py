@@ -1,7 +1,7 @@
 """Run directories: a new one that no other run has, or one that is gone on with.
 
 A sweep names its runs itself, `run-0000` and so on, and clears the directory of one that it does again. A run that
-someone starts beside it has a name that no sweep gives.
+someone starts beside it has a name that no sweep gives, unless another is asked for: the sweep then passes over that.
 """
 
 from __future__ import annotations
@@ -60,11 +60,12 @@ def is_manual(name: str) -> bool:
 
 
 def check_not_of_sweep(paths: LogDirPaths, name: str) -> None:
-    """Refuse a name that the sweep in the directory may give, or one inside a run of it. Raises LogDirError."""
-    if _OF_A_SWEEP.fullmatch(checked_run_name(paths, name).partition("/")[0]) and is_swept(paths):
+    """Refuse a name inside the directory of a sweep's run, which goes when that is done again. Raises LogDirError."""
+    above, _, inside = checked_run_name(paths, name).partition("/")
+    if inside and _OF_A_SWEEP.fullmatch(above) and is_swept(paths):
         raise LogDirError(
-            f"the run's name {name!r} is one that the sweep in {paths.root} gives its own runs; "
-            f"give another name, or none for the next free '{MANUAL}0000'"
+            f"the run's name {name!r} is inside of a run of the sweep in {paths.root}, which clears that when it is "
+            f"done again; give another name, or none for the next free '{MANUAL}0000'"
         )
 
 

@@ -110,16 +110,25 @@ def test_after_a_sweep_extended_resumed_and_moved_aside(tmp_path):
     assert [info.name.tag for info in current_declaration(LogDirPaths(logdir)).metric_infos] == ["accuracy"]
 
 
-@pytest.mark.parametrize("name", ["run-0003", "run-0001-fold-0", "run-0002-repeat-1", "run-0000/mine", "./run-0009"])
-def test_a_name_that_the_sweep_gives_is_refused(tmp_path, name):
+@pytest.mark.parametrize("name", ["run-0000/mine", "./run-0009/a/b", "run-0001-fold-0/mine"])
+def test_a_name_inside_of_a_run_of_the_sweep_is_refused(tmp_path, name):
     sweep(tmp_path, trials=1)
     before = contents(tmp_path)
-    message = r"^the run's name .* is one that the sweep in .* gives its own runs; give another name, or none for the "
-    for options in ({}, {"if_exists": "number"}, {"resume": True} if name != "run-0000/mine" else {}):
-        with pytest.raises(LogDirError, match=message):
+    for options in ({}, {"if_exists": "number"}, {"resume": True}):
+        with pytest.raises(LogDirError, match=r"^the run's name .* is inside of a run of the sweep in"):
             lab.start_run(tmp_path, hparams={"x": 1}, name=name, **options)
     assert contents(tmp_path) == before
-    assert lab.start_run(tmp_path, hparams={"x": 1}, name="run-mine", provenance=False).finish() is None
+
+
+@pytest.mark.parametrize("name", ["run-0001", "run-0002", "run-mine"])
+def test_a_name_that_is_asked_for_is_passed_over(tmp_path, name):
+    sweep(tmp_path, trials=1)
+    with lab.start_run(tmp_path, hparams={"x": 9}, name=name, provenance=False) as run:
+        run.log({"accuracy": 1.0}, step=1)
+    before = contents(run.dir)
+    assert len(sweep(tmp_path)) == 3
+    assert sweep(tmp_path) == []
+    assert contents(run.dir) == before
 
 
 def test_a_directory_that_is_no_sweeps_has_its_names_as_ever(tmp_path):
