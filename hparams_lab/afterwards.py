@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tensorboard.compat.proto.summary_pb2 import Summary
+
 from hparams_lab.errors import UsageError
 from hparams_lab.events import media, summaries
 from hparams_lab.events.final import final_values
@@ -52,7 +54,7 @@ def add_outcome(run: Path, outcome: Outcome, reason: str) -> None:
 
 def add_text(run: Path, tag: str, markdown: str) -> None:
     """Add a text, as `Run.text` takes it, to a run that nobody writes any more. Raises as `add_scalars` does."""
-    _add(run, summaries.text(checked_tag(tag), markdown), None, fsync=True)
+    _add(run, [summaries.text(checked_tag(tag), markdown)], None, fsync=True)
 
 
 def add_image(run: Path, tag: str, image: Any, step: int | None = None) -> None:
@@ -60,7 +62,7 @@ def add_image(run: Path, tag: str, image: Any, step: int | None = None) -> None:
     _add(run, [media.image(checked_tag(tag), image)], step, fsync=True)
 
 
-def _add(run: Path, found: Sequence[Any], step: int | None, fsync: bool, now: float | None = None) -> None:
+def _add(run: Path, found: Sequence[Summary], step: int | None, fsync: bool, now: float | None = None) -> None:
     run = local(run)
     file = own_file(run)
     step = None if step is None else checked_step(step)
