@@ -80,7 +80,7 @@ def times(seconds: Cells) -> NDArray[np.datetime64]:
     numbers = np.array([math.nan if cell is None else cell for cell in seconds], np.float64)
     fine = (numbers >= 0) & (numbers < 253_402_300_800)
     micros = np.round(np.where(fine, numbers, 0) * 1e6).astype("datetime64[us]")
-    return np.where(fine, micros, np.datetime64("NaT"))
+    return np.where(fine, micros, np.datetime64("NaT", "us"))
 
 
 def _encodable(text: str) -> str:
