@@ -243,6 +243,30 @@ def test_what_comes_after_the_training_costs_nothing_that_it_found(tmp_path, how
         assert said[0] in (run.dir / "output.log").read_text()
 
 
+@pytest.mark.parametrize(
+    "more", [{"optimizer": "adam"}, {"model": object}, {"nothing": None, "fine": 1}, {"": 2}, {3: 4}]
+)
+def test_what_is_returned_beside_the_metrics_costs_no_run(tmp_path, more):
+    space = lab.Experiment([lab.HParam("x", lab.Discrete([1]))], [lab.Metric("accuracy")])
+    returned = {"accuracy": 0.5, **more}
+    lab.run_sweep(space, lambda run: returned, logdir=tmp_path, executor="inline", observe=lambda event: None)
+    (run,) = lab.read(tmp_path).runs
+    fine = {"fine": 1.0} if "fine" in more else {}
+    assert (run.outcome, run.metrics) == (Outcome.COMPLETED, {"accuracy": 0.5, **fine})
+    assert run.texts["run/note/metrics"].startswith("what it returned beside its metrics is not kept: ")
+    assert f"{next(iter(more))}=" in run.texts["run/note/metrics"]
+
+
+def test_a_declared_metric_that_is_a_text_fails_the_run(tmp_path):
+    space = lab.Experiment([lab.HParam("x", lab.Discrete([1]))], [lab.Metric("accuracy")])
+    returned = {"accuracy": "high"}
+    lab.run_sweep(space, lambda run: returned, logdir=tmp_path, executor="inline", observe=lambda event: None)
+    (run,) = lab.read(tmp_path).runs
+    assert (run.outcome, run.reason) == (
+        Outcome.FAILED, "UsageError: metric 'accuracy' is 'high' (str); wanted a single number"
+    )  # fmt: skip
+
+
 @pytest.mark.filterwarnings("ignore:run 'run-0000'. a call at its end failed. ZeroDivisionError")
 def test_a_full_disk_is_told_of_the_sweep_also_where_a_model_does_not_fit(tmp_path):
     space = lab.Experiment([lab.HParam("x", lab.Discrete([1]))], [lab.Metric("accuracy")])

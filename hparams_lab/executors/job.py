@@ -30,10 +30,11 @@ from hparams_lab.executors.memory import MemoryLimit
 from hparams_lab.executors.seeding import seed_everything
 from hparams_lab.experiment import Experiment
 from hparams_lab.logger import Run
-from hparams_lab.measured import unranked
+from hparams_lab.measured import has_elements, numbers_among, unranked
 from hparams_lab.provenance import PROVENANCE_TAG
 from hparams_lab.results import Outcome, RunResult
 from hparams_lab.trial import RunSpec
+from hparams_lab.values import short
 
 REPORT_SECONDS = 0.1
 ATTEMPTS_TAG = "run/attempts"
@@ -148,7 +149,7 @@ def perform(
         try:
             _introduce(run, setup, job)
             returned = train(run)
-            returned = {} if returned is None else returned
+            returned = _final({} if returned is None else returned, run, setup.experiment)
             _check_metrics(run, returned, setup.experiment)
             run.finish(returned)
             _keep(train, run)
@@ -341,11 +342,25 @@ def missing_metric(result: RunResult) -> str:
     return result.reason.partition(": ")[2]
 
 
-def _check_metrics(run: Run, returned: Any, experiment: Experiment) -> None:
+def _final(returned: Any, run: Run, experiment: Experiment) -> dict[str, Any]:
+    """What was returned but for texts and objects beside the metrics that are declared, which are a note of the run."""
     if not isinstance(returned, Mapping):
         raise MissingMetricError(
             f"train() returned {type(returned).__name__}; wanted its final metrics as a dict, or nothing"
         )
+    declared = {metric.tag for metric in experiment.metrics}
+    others = {
+        tag: value
+        for tag, value in returned.items()
+        if tag not in declared and not has_elements(value) and not numbers_among({tag: value}, lambda tag, why: None)
+    }
+    if others:
+        said = ", ".join(f"{tag}={short(value)}" for tag, value in others.items())
+        run.text(f"{NOTES}metrics", f"what it returned beside its metrics is not kept: {said}")
+    return {tag: value for tag, value in returned.items() if tag not in others}
+
+
+def _check_metrics(run: Run, returned: Mapping[str, Any], experiment: Experiment) -> None:
     numbers = run.numbers_of(returned)
     had = {*run.metrics, *run.summary, *numbers}
     several = run.numbers_of.several
