@@ -153,8 +153,10 @@ def test_the_record_is_json_that_tensorboards_text_plugin_passes_over():
     (value,) = final_values({"a|b": 0.1, "c": 1.0}, 2.5).value
     assert parse_plugin_metadata(value.metadata.plugin_data.content).version == 0
     content = value.metadata.plugin_data.content
-    assert json.loads(content[content.index(b"{") :]) == {"version": 1, "time": 2.5, "values": {"a|b": 0.1}}
-    assert finals_of(value) == {"a|b": (0.1, 2.5)}
+    assert json.loads(content[content.index(b"{") :]) == {"version": 1, "time": 2.5, "values": {"a|b": 0.1, "c": 1.0}}
+    assert finals_of(value) == {"a|b": (0.1, 2.5), "c": (1.0, 2.5)}
+    sizes = {final_values({"a": one, "b": 0.1}, at).ByteSize() for one in VALUES for at in (2.5, 1.7e9 / 3)}
+    assert len(sizes) == 1  # so that files of one size are read at once
 
 
 @pytest.mark.parametrize(

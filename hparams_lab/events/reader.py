@@ -17,7 +17,7 @@ from hparams_lab.events import summaries
 from hparams_lab.events.cursor import Cursor
 from hparams_lab.events.event_file import is_event_file, is_own, read_events
 from hparams_lab.events.facts import Facts, joined
-from hparams_lab.events.final import FINAL_TAG, with_finals
+from hparams_lab.events.final import FINAL_TAG, last_values
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.record import OVERHEAD, frame, read_records
 from hparams_lab.findings import Finding, Kind
@@ -243,11 +243,7 @@ class RunReader:
             reason=reason,
             started=started,
             ended=ended,
-            metrics=with_finals(
-                {tag: column.values.item(-1) for tag, column in columns.items()},
-                {tag: column for tag, column in own.items() if columns[tag] is column} if facts.finals else {},
-                facts.finals,
-            ),
+            metrics=last_values(columns, own, facts.finals),
             columns=columns,
             texts={**facts.texts, **texts} if texts else facts.texts,
             sweep=sweep,
