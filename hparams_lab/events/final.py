@@ -2,8 +2,8 @@
 
 They stand in a text summary, whose Markdown is for the Text tab and is never parsed. What a machine reads back is one
 JSON record in its plugin data: `{"version": 1, "time": ..., "values": {tag: value}}`, if there is a value that 32 bits
-do not hold. Its numbers are of one width: the files of a sweep are of one size, and read at once. To TensorBoard it is a
-field of `TextPluginData` that it does not know (number 15), and passes over.
+do not hold. Its numbers are of one width: the files of a sweep are of one size, and read at once. To TensorBoard it is
+a field of `TextPluginData` that it does not know (number 15), and passes over.
 Source: https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/plugins/text/plugin_data.proto
 """
 
