@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,12 +10,30 @@ from pathlib import Path
 
 import pytest
 from hostile_dirs import mixed
-from sick_logs import END, SECOND, SICK, TWO, VERSION, point, run, sick, start, wild_header, write
+from sick_logs import (
+    END,
+    NAME,
+    SECOND,
+    SECOND_WRITER,
+    SICK,
+    TWO,
+    VERSION,
+    experiment,
+    point,
+    run,
+    sick,
+    start,
+    wild_header,
+    write,
+)
+from tensorboard.plugins.hparams import api_pb2
 
 import hparams_lab as lab
 from hparams_lab.cli.main import main
 from hparams_lab.doctor.ailment import Severity
 from hparams_lab.doctor.examine import examine
+from hparams_lab.doctor.repair import repair_in_place, repair_into
+from hparams_lab.doctor.tree import Tree
 
 Doctor = Callable[..., "Said"]
 ERRORS = {
@@ -193,3 +212,52 @@ def test_a_file_with_nothing_in_it_is_told(tmp_path, doctor):
     assert told.code == 0
     assert "1 file with nothing in it" in told.output
     assert "lost/" in told.output
+
+
+INSTEAD = {
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n": "a Git LFS pointer",
+    gzip.compress(run(16)): "compressed by gzip",
+    b"\n<!DOCTYPE html><html></html>": "an HTML page",
+    b"PK\x03\x04" + bytes(99): "a zip archive",
+}
+
+
+@pytest.mark.parametrize("data", INSTEAD, ids=INSTEAD.values())
+def test_what_is_no_event_file_is_named_and_left_alone(tmp_path: Path, data: bytes) -> None:
+    root = write(tmp_path / "logs", {"a": data, "b": run(16)})
+    found = next(one for one in examine(root).ailments if one.name == "not-events")
+    assert found.what == f"1 file: {INSTEAD[data]} in the place of an event file"
+    assert not found.repairable
+    assert "corrupt" not in names(root)
+    repair_in_place(Tree(root), 4e9)
+    assert (root / "a" / NAME).read_bytes() == data
+    assert names(root) == ["not-events"]
+
+
+def test_many_columns_without_a_domain_are_one_line(tmp_path: Path) -> None:
+    infos = [api_pb2.HParamInfo(name=f"h{number}", type=api_pb2.DATA_TYPE_FLOAT64) for number in range(60)]
+    values = {f"h{number}": 1.0 for number in range(60)}
+    root = write(tmp_path, {"": VERSION + experiment(infos, "accuracy"), "a": run(16, **values)})
+    (found,) = [one for one in examine(root).ailments if one.name == "domain"]
+    assert found.what == "60 hparams have no domain: 'h0', 'h1', 'h2' and 57 more"
+
+
+def test_scalars_without_hparams_are_not_called_nothing_wrong(tmp_path: Path) -> None:
+    write(tmp_path, {"a": VERSION + point(1, 0.5), "b/c": VERSION + point(1, 0.5)})
+    (found,) = examine(tmp_path).ailments
+    assert (found.name, found.what) == ("no-hparams", "2 directories with scalars, and no hyperparameters")
+
+
+def test_one_repair_leaves_nothing_for_a_second(tmp_path: Path) -> None:
+    """The second writer of one directory has the values of another run: found once it has a directory of its own."""
+    write(tmp_path / "logs", {"a": run(16), f"a:{SECOND_WRITER}": run(12, group="v"), "b": run(12), "c": run(True)})
+    kept = {path: path.read_bytes() for path in (tmp_path / "logs").rglob("*tfevents*")}
+    done = repair_into(Tree(tmp_path / "logs"), tmp_path / "mended", 4e9)
+    assert not examine(done.root).ailments
+    assert all((tmp_path / "mended" / name).exists() or (tmp_path / "logs" / name).exists() for name in done.changed)
+    done = repair_in_place(Tree(tmp_path / "logs"), 4e9)
+    assert not examine(done.root).ailments
+    assert done.backup is not None
+    for path, data in kept.items():
+        backed = done.backup / path.relative_to(tmp_path / "logs")
+        assert (backed if backed.exists() else path).read_bytes() == data

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 
-from hparams_lab.doctor.ailment import Ailment, Severity
+from hparams_lab.doctor.ailment import Ailment, Severity, some
 from hparams_lab.doctor.columns import group_key
+from hparams_lab.doctor.instead import Instead
 from hparams_lab.doctor.tree import FileFacts, RunFacts, Tree
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.reader import RunReader
@@ -38,7 +39,7 @@ def wild_lengths(tree: Tree) -> Iterator[Ailment]:
 
 def corrupt(tree: Tree) -> Iterator[Ailment]:
     """Damaged files."""
-    files = [file for _, file in tree.files if file.has(*_CORRUPT)]
+    files = [file for _, file in tree.files if file.has(*_CORRUPT) and file.instead is None]
     if files:
         lost = sum(file.lost for file in files)
         yield Ailment(
@@ -54,6 +55,39 @@ def corrupt(tree: Tree) -> Iterator[Ailment]:
 def _reasons(files: Iterable[FileFacts]) -> str:
     kinds = [finding.kind for file in files for finding in file.findings]
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+
+
+def not_events(tree: Tree) -> Iterator[Ailment]:
+    """Files of another kind in the place of event files, a line for each kind."""
+    found: dict[Instead, list[str]] = {}
+    for _, file in tree.files:
+        if file.instead is not None:
+            found.setdefault(file.instead, []).append(file.name)
+    for instead, names in found.items():
+        yield Ailment(
+            "not-events",
+            ERROR,
+            f"{plural(len(names), 'file')}: {instead.what} in the place of an event file",
+            "no such run",
+            f"{instead.way_out}; left alone here",
+            tuple(names),
+            repairable=False,
+        )
+
+
+def no_sessions(tree: Tree) -> Iterator[Ailment]:
+    """Scalars, and no hyperparameters at all."""
+    runs = [run.name or "." for run in tree.runs if run.tags]
+    if runs and not tree.sessions:
+        yield Ailment(
+            "no-hparams",
+            WARNING,
+            f"{'1 directory' if len(runs) == 1 else f'{len(runs):,} directories'} with scalars, and no hyperparameters",
+            "curves, and nothing in the HParams tab",
+            "nothing here tells the values; log them, as by `start_run(logdir, hparams=...)`",
+            tuple(runs),
+            repairable=False,
+        )
 
 
 def torn(tree: Tree) -> Iterator[Ailment]:
@@ -156,7 +190,7 @@ def steps_back(tree: Tree) -> Iterator[Ailment]:
         yield Ailment(
             "steps-back",
             ERROR,
-            f"{plural(len(runs), 'run')} whose steps go back: {_some(map(_where_back, runs))}",
+            f"{plural(len(runs), 'run')} whose steps go back: {some(map(_where_back, runs))}",
             "less than there is: its default loader drops a tag's earlier points from the step that it goes back to on",
             "the steps that follow go on counting behind those before; a tag whose steps never go back keeps them",
             tuple(run.name or "." for run in runs),
@@ -177,7 +211,7 @@ def restarted(tree: Tree) -> Iterator[Ailment]:
         yield Ailment(
             "restarted",
             WARNING,
-            f"{plural(len(found), 'run')} that began again: {_some(f'{run} ({said})' for run, said in found.items())}",
+            f"{plural(len(found), 'run')} that began again: {some(f'{run} ({said})' for run, said in found.items())}",
             "what was logged last of each step; `read`, `top` and `export` do too",
             "nothing is lost, and nothing to be done; to see both, give each file a directory of its own",
             tuple(found),
@@ -187,13 +221,7 @@ def restarted(tree: Tree) -> Iterator[Ailment]:
 
 def _where_back(run: RunFacts) -> str:
     back = {tag: found for file in reversed(run.files) for tag, found in file.back.items()}
-    return f"{run.name or '.'} ({_some(f'{tag!r} from {last} to {first}' for tag, (last, first) in back.items())})"
-
-
-def _some(found: Iterable[str]) -> str:
-    """The first three, and how many more."""
-    listed = list(found)
-    return ", ".join(listed[:3]) + (f" and {len(listed) - 3:,} more" if len(listed) > 3 else "")
+    return f"{run.name or '.'} ({some(f'{tag!r} from {last} to {first}' for tag, (last, first) in back.items())})"
 
 
 def empty(tree: Tree) -> Iterator[Ailment]:
@@ -335,6 +363,6 @@ def many_files(tree: Tree) -> Iterator[Ailment]:
 
 
 CHECKS = (
-    wild_lengths, misfits, huge_steps, steps_back, corrupt, odd_scalars, unreadable, two_writers, torn, empty, left,
-    restarted, split_groups, guests, many_files,
+    wild_lengths, not_events, misfits, huge_steps, steps_back, corrupt, odd_scalars, unreadable, two_writers, torn,
+    empty, left, restarted, no_sessions, split_groups, guests, many_files,
 )  # fmt: skip

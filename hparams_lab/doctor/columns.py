@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf import json_format
 from tensorboard.plugins.hparams import api_pb2
 
-from hparams_lab.doctor.ailment import Ailment, Severity
+from hparams_lab.doctor.ailment import Ailment, Severity, some
 from hparams_lab.doctor.tree import Tree
 from hparams_lab.events.declaration import ExperimentMessage, observed_info, observed_message, union
 from hparams_lab.events.summaries import plain_value
@@ -176,19 +176,26 @@ def domains(tree: Tree) -> Iterator[Ailment]:
     """Columns without a domain, or with one that does not hold their values."""
     values = values_of_columns(tree)
     mixed = mixed_columns(tree)
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for info in {info.name: info for _, _, message in tree.experiments for info in message.hparam_infos}.values():
         if info.WhichOneof("domain") is None:
-            what, effect = "has no domain", "no filter for it, and none in the Time Series tab"
+            what, effect = ("has no domain", "have no domain"), "no filter for it, and none in the Time Series tab"
         elif info.name in mixed or not values.get(info.name):
             continue
         elif _is_long(info):
-            what = f"has {len(info.domain_discrete.values)} numbers to choose from"
+            numbers = f"{len(info.domain_discrete.values)} numbers to choose from"
+            what = f"has {numbers}", f"have more than {MOST_VALUES} numbers to choose from"
             effect = "a filter that answers 400"
         elif not _holds_all(info, values[info.name]):
-            what, effect = "has values outside of its domain", "a filter that cannot choose them"
+            what = "has values outside of its domain", "have values outside of their domains"
+            effect = "a filter that cannot choose them"
         else:
             continue
-        yield Ailment("domain", WARNING, f"hparam {info.name!r} {what}", effect, "a domain that holds its values")
+        found.setdefault((what[1], effect), []).append((repr(info.name), what[0]))
+    for (several, effect), said in found.items():
+        names = some(name for name, _ in said)
+        words = f"hparam {names} {said[0][1]}" if len(said) == 1 else f"{len(said)} hparams {several}: {names}"
+        yield Ailment("domain", WARNING, words, effect, "a domain that holds its values")
 
 
 def _is_long(info: api_pb2.HParamInfo) -> bool:

@@ -183,7 +183,7 @@ def _changes_of_run(tree: Tree, run: RunFacts, cure: Cure, taken: set[str], lost
 def _changes_of_files(
     tree: Tree, run: RunFacts, files: list[FileFacts], cure: Cure, lost: list[Finding]
 ) -> Iterator[Change]:
-    readable = [file for file in files if not file.has(Kind.UNREADABLE)]
+    readable = [file for file in files if not file.has(Kind.UNREADABLE) and file.instead is None]
     end = _end(tree, run, readable)
     ends = next((file for file in reversed(readable) if file.is_own), readable[-1] if readable else None)
     for file in readable:

@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hparams_lab.doctor.cures import Change, changes
+from hparams_lab.doctor.examine import diagnosis_of
 from hparams_lab.doctor.tree import Tree
 from hparams_lab.errors import LogDirError
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import lock_if_free
 from hparams_lab.paths import local, writing
 from hparams_lab.scratch import MAKING, opened_directory, scratch
+
+MOST_PASSES = 4
+"""A change may bring to light something else to mend, no more often than that."""
 
 QUIET_SECONDS = 60.0
 """A run without an end that was written less than this ago may be going on, even where nothing is locked."""
@@ -51,7 +55,7 @@ def repair_into(tree: Tree, output: Path, now: float | None = None) -> Repaired:
         with scratch(output.parent, MAKING) as hidden:
             copy = hidden / "copy"
             lost += copy_tree(tree.root, copy)
-            changed = _apply(copy, changes(tree, time.time() if now is None else now, lost))
+            changed = _mended(tree, copy, time.time() if now is None else now, lost)
             os.replace(copy, output)
     return Repaired(output, None, changed, tuple(lost))
 
@@ -72,7 +76,7 @@ def repair_in_place(tree: Tree, now: float | None = None) -> Repaired:
         _refuse_changed(tree)
         backup = _new_backup(root)
         try:
-            changed = _apply(root, changes(tree, now, lost), backup)
+            changed = _mended(tree, root, now, lost, backup)
         except OSError as error:
             raise LogDirError(_half_done(root, backup, error)) from None
         finally:
@@ -146,6 +150,24 @@ def _why_left(source: Path) -> str:
     return "" if os.access(source, os.R_OK) else "it may not be read"
 
 
+def _mended(tree: Tree, root: Path, now: float, lost: list[Finding], backup: Path | None = None) -> tuple[str, ...]:
+    """Mend `root`, which holds what `tree` tells, until nothing is left to mend; the paths of what differs.
+
+    What one change brings to light, such as the values of a second writer, is mended by the next. A copy of a run that
+    goes on is left as it is: in the copy nobody holds it.
+    """
+    were = {file.name for _, file in tree.files}
+    changed = dict.fromkeys(_apply(root, changes(tree, now, lost), backup))
+    for _ in range(MOST_PASSES):
+        if any(run.is_held for run in tree.runs):
+            break
+        mended = Tree(root)
+        if not diagnosis_of(mended).is_repairable:
+            break
+        changed |= dict.fromkeys(_apply(root, changes(mended, now, []), backup))
+    return tuple(path for path in changed if path in were or (root / path).exists())
+
+
 def _apply(root: Path, todo: Iterable[Change], backup: Path | None = None) -> tuple[str, ...]:
     """Make the changes; their paths."""
     changed = []
@@ -174,7 +196,7 @@ def _make(root: Path, change: Change, backup: Path | None) -> None:
 
 def _keep(path: Path, kept: Path | None) -> None:
     """Copy a file into the backup, if there is one of either; whole, so that what is there is as it was."""
-    if kept is not None and path.exists():
+    if kept is not None and path.exists() and not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         with _written_whole(kept) as fresh:
             shutil.copy2(path, fresh)

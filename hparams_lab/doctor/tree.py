@@ -16,6 +16,7 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionStartInfo
 
 from hparams_lab.curve import Scalars
+from hparams_lab.doctor.instead import Instead, instead_of_events
 from hparams_lab.doctor.salvage import contents, records
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
@@ -64,6 +65,7 @@ class FileFacts:
     is_guest: bool = False
     steps: dict[str, int] = field(default_factory=dict)
     back: dict[str, tuple[int, int]] = field(default_factory=dict)
+    instead: Instead | None = None
     wild_steps: int = 0
     missing: int = 0
     first: float = float("inf")
@@ -296,6 +298,10 @@ def facts_of(directory: str, file: str, run: str, layouts: Layouts) -> FileFacts
         pass  # the cursor says what is the matter
     cursor = Cursor(path, layouts, facts, facts.findings)
     cursor.read_new()
+    if facts.size and not cursor.offset and not facts.has(Kind.UNREADABLE):  # not even a first record
+        facts.instead = instead_of_events(facts.path)
+        if facts.instead is not None:
+            return facts
     if cursor.torn is not None:
         facts.missing = _missing(path, cursor.torn)
     if not facts.is_held and cursor.offset < cursor.size and not facts.has(Kind.UNREADABLE):
