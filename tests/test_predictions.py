@@ -434,6 +434,7 @@ def test_the_run_reads_as_before_and_nothing_is_wrong_with_it(swept, undone):
     assert examine(swept / "logs/net").ailments == examine(undone / "logs/net").ailments == ()
 
 
+@pytest.mark.slow
 @needs_keras
 def test_the_same_command_makes_one_that_is_missing_and_no_second(undone):
     best = best_of(undone).name

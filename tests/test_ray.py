@@ -259,6 +259,7 @@ def train(run):
 """
 
 
+@pytest.mark.slow
 @needs_ray
 def test_the_runner_imports_nothing_and_its_end_is_that_of_all(tmp_path):
     mark = f"MARK_{uuid.uuid4().hex}"
