@@ -55,11 +55,21 @@ FORMS = {
     "double unpacked": (b"\x08\x02\x12\x00\x31", "<d"),
     "double packed, no shape": (b"\x08\x02\x32\x08", "<d"),
 }
+MOMENTS = b"".join(bytes([key]) + struct.pack("<d", key) for key in (0x09, 0x11, 0x19, 0x21, 0x29))
+SKIPPED = {  # the numbers of a value that is no scalar, by how it is written
+    "histogram": field(0x2A, MOMENTS + field(0x32, bytes(range(24))) + field(0x3A, bytes(range(1, 25)))),
+    "histogram of few moments": field(0x2A, MOMENTS[9:18] + field(0x32, bytes(8)) + field(0x3A, b"\xff" * 8)),
+    "empty histogram": field(0x2A, b""),
+    "tensor": field(0x42, b"\x08\x02\x12\x08\x12\x02\x08\x02\x12\x02\x08\x03\x22\x30" + bytes(range(48))),
+    "tensor of one number": field(0x42, b"\x08\x01\x12\x04\x12\x02\x08\x01\x22\x04abcd"),
+}
 SCALARS_PLUGIN = field(0x4A, field(0x0A, field(0x0A, b"scalars") + field(0x12, b"\x08\x00")))
 
 
 def value(tag: str, form: str, number: float, metadata: bytes = b"") -> bytes:
     """A summary value, with its key."""
+    if form in SKIPPED:
+        return field(0x0A, field(0x0A, tag.encode()) + SKIPPED[form] + metadata)
     head, packing = FORMS[form]
     packed = struct.pack(packing, number)
     what = b"\x15" + packed if head is None else field(0x42, head + packed)
@@ -84,7 +94,7 @@ STEPS = st.none() | st.integers(0, 62).flatmap(lambda bits: st.integers(0, 2**bi
 def shapes(draw: st.DrawFn) -> tuple[list[tuple[str, str, bytes]], int, bool, bytes]:
     """What events of one layout have in common: values without their numbers, a step's width, a time, a tail."""
     metadata = st.sampled_from([b"", SCALARS_PLUGIN])
-    values = draw(st.lists(st.tuples(TAGS, st.sampled_from(list(FORMS)), metadata), max_size=4))
+    values = draw(st.lists(st.tuples(TAGS, st.sampled_from([*FORMS, *SKIPPED]), metadata), max_size=4))
     return values, draw(st.integers(0, 9)), draw(st.booleans()), draw(st.sampled_from([b"", b"\x52\x00"]))
 
 
@@ -126,6 +136,24 @@ def test_a_scalar_in_each_form(form, metadata):
     assert agrees(layout_of(data).one(data), layout_of(data), data)
 
 
+@pytest.mark.parametrize("form", SKIPPED)
+def test_what_is_no_scalar_is_skipped_by_its_place(form):
+    """The other scalars of its event are read, and its own numbers may be any."""
+    values = value("a", "simple", 0.5), value("b/c", form, 0), value("d", "double packed", 0.25, SCALARS_PLUGIN)
+    data = payload(b"".join(values))
+    layout = layout_of(data)
+    assert agrees(layout.one(data), layout, data)
+    numbers = SKIPPED[form][2:][-4:]
+    changed = data.replace(numbers, b"\xff\xfe\0\1") if numbers else data
+    for rows in (rows_of([data, changed, data]), rows_of([changed] * 5)):
+        assert layout.fits(rows).all()
+        assert layout.sound(rows, layout.decoded(rows), layout.fixed_crc).all()
+        assert [column.tolist() for column in layout.decoded(rows).values] == [[0.5] * rows.size, [0.25] * rows.size]
+    assert layout.one(changed) == layout.one(data) == (5, 1.5, (0.5, 0.25))
+    alone = layout_of(payload(values[1]))
+    assert (alone.tags, alone.one(payload(values[1]))) == ((), (5, 1.5, ()))
+
+
 @pytest.mark.parametrize("bits", range(63))
 def test_a_step_of_each_width(bits):
     for step in (2**bits - 1, 2**bits):
@@ -139,7 +167,7 @@ def test_what_is_left_out_is_zero():
     assert layout_of(data).one(data) == (0, 0.0, (2.0,))
     rows = layout_of(data).decoded(rows_of([data] * 3))
     assert (rows.steps.tolist(), rows.wall_times.tolist()) == ([0] * 3, [0.0] * 3)
-    assert rows.sound.all()
+    assert (rows.fixed_crc == layout_of(data).fixed_crc).all()
 
 
 def test_events_without_values_have_a_layout():
@@ -163,7 +191,7 @@ def test_rows_are_what_each_is_alone(payloads, gap):
     rows = rows_of(payloads, gap)
     assert layout.fits(rows).all()
     found = layout.decoded(rows)
-    assert found.sound.all()
+    assert layout.sound(rows, found, layout.fixed_crc).all()
     assert (found.steps.dtype, found.wall_times.dtype) == (np.int64, np.float64)
     for row, data in enumerate(payloads):
         one = (int(found.steps[row]), found.wall_times[row], tuple(column[row] for column in found.values))
@@ -180,7 +208,7 @@ def test_a_bit_that_flips_is_seen_in_its_row_only(payloads, data):
     records = bytearray(b"".join(map(record, payloads)))
     records[row * size + bit // 8] ^= 1 << bit % 8
     rows = Rows(records, 0, size, len(payloads))
-    fits, sound = layout.fits(rows), layout.decoded(rows).sound
+    fits, sound = layout.fits(rows), layout.sound(rows, layout.decoded(rows), layout.fixed_crc)
     others = np.arange(len(payloads)) != row
     assert (fits & sound).tolist() == others.tolist()
     changed = bytes(records[row * size + HEADER_SIZE : (row + 1) * size - 4])
@@ -255,7 +283,17 @@ NONE = {
     "a node's name": payload(field(0x0A, field(0x0A, b"loss") + b"\x15" + NUMBER + field(0x3A, b"node"))),
     "an image": payload(field(0x0A, field(0x0A, b"loss") + field(0x22, b"\x08\x01"))),
     "a tensor of integers": tensor(b"\x08\x03\x12\x00\x22\x04" + NUMBER),
-    "a tensor with a dimension": tensor(b"\x08\x01\x12\x04\x12\x02\x08\x01\x22\x04" + NUMBER),
+    "a tensor that is shorter than its shape": tensor(b"\x08\x01\x12\x04\x12\x02\x08\x02\x22\x04" + NUMBER),
+    "a tensor that is longer than its shape": tensor(b"\x08\x01\x12\x04\x12\x02\x08\x00\x22\x04" + NUMBER),
+    "a tensor of strings": tensor(b"\x08\x07\x12\x04\x12\x02\x08\x01\x42\x04" + NUMBER),
+    "a tensor of half a number": tensor(b"\x08\x02\x12\x04\x12\x02\x08\x01\x22\x04" + NUMBER),
+    "half a bucket": payload(field(0x0A, field(0x0A, b"loss") + field(0x2A, MOMENTS + field(0x32, NUMBER)))),
+    "half a moment": payload(field(0x0A, field(0x0A, b"loss") + field(0x2A, MOMENTS[:-4]))),
+    "a moment twice": payload(field(0x0A, field(0x0A, b"loss") + field(0x2A, MOMENTS[:9] * 2))),
+    "a histogram of text": payload(field(0x0A, field(0x0A, b"\xff\xfe") + SKIPPED["histogram"])),
+    "a histogram that is a text": payload(
+        value("a", "histogram", 0, field(0x4A, field(0x0A, field(0x0A, b"text"))))
+    ),
     "two numbers in a tensor": tensor(b"\x08\x01\x12\x00\x2a\x08" + NUMBER * 2),
     "no number in a tensor": tensor(b"\x08\x01\x12\x00"),
     "a tensor in another order": tensor(b"\x22\x04" + NUMBER + b"\x08\x01\x12\x00"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mutants import END, LAYOUTS, VERSION, event, good, number, record, start, tensor, told
+from mutants import END, LAYOUTS, SECOND, VERSION, event, good, number, record, start, tensor, told
 from slow_reader import differences, slow_read
 from tensorboard.compat.proto import types_pb2
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -108,6 +108,19 @@ def images(size: int, seed: int) -> Iterator[bytes]:
         yield from (event([number("block0", step)], step, at) for step in range(seed % 90))
 
 
+def histograms(size: int, seed: int) -> Iterator[bytes]:
+    """A loop of scalars with histograms of changing length among them, also in one event, and tensors of a shape."""
+    draw = random.Random(seed)
+    for at in range(size):
+        buckets = [float(number) for number in range(draw.randint(0, 1 + seed % 40))]
+        histogram = Summary.Value(tag=f"hist/{at % 3}", histo={"min": at, "bucket_limit": buckets, "bucket": buckets})
+        shaped = tensor("block2", at)
+        shaped.tensor.tensor_shape.dim.add(size=draw.choice([1, 1, 1, 2]))  # 2: no tensor
+        scalars = [number("block0", at), number("context", at)]  # whose name has "text" in it
+        values = [[scalar] for scalar in scalars] if seed % 2 else [[*scalars, histogram]]
+        yield from (event(some, 100 * at, at) for some in [*values, [histogram], [shaped]])
+
+
 def long_tags(size: int, seed: int) -> Iterator[bytes]:
     """Scalars around the length where layouts end, and an event of many."""
     for at in range(size % 5 + 1):
@@ -115,7 +128,7 @@ def long_tags(size: int, seed: int) -> Iterator[bytes]:
         yield event([number(f"many/{one % 50}", one) for one in range(seed * 40 % 8000)], at, at)
 
 
-PARTS = {part.__name__: part for part in (block, loop, mix, texts, odd_types, images, long_tags)}
+PARTS = {part.__name__: part for part in (block, loop, mix, texts, odd_types, images, histograms, long_tags)}
 PART = st.tuples(st.sampled_from(list(PARTS)), st.integers(1, 400), st.integers(0, 200))
 
 
@@ -137,6 +150,17 @@ def test_random_files(shared, parts):
     assert wrong(path, data) == []
     assert wrong(path, data, layouts) == []
     assert wrong(path, data, layouts, extremes) == []
+
+
+def test_records_that_are_not_where_they_are_looked_for(tmp_path):
+    """Event files within images, events without a time, and records of more than two bytes of length, among others."""
+    within = HEAD + b"".join(loop(40, 7)) + END
+    parts = [loop(3000, 8)]
+    for size in (len(within), 1 << 15, 1 << 16, (1 << 16) + 7, 1 << 17):
+        image = Summary.Image(encoded_image_string=within * (size // len(within)))
+        parts += [[event([Summary.Value(tag="image", image=image)], 1, 1)], loop(700, 10)]
+    parts += [(event([number(f"{'t' * (at % 5)}", at)], at, -SECOND) for at in range(3000)), loop(2000, 11)]
+    assert wrong(tmp_path, HEAD + b"".join(itertools.chain.from_iterable(parts)) + END) == []
 
 
 @pytest.mark.parametrize("tags", [1, 2, 3, 19, 31, 32, 33, 56, 57, 63, 64, 65, 70])

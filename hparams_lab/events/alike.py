@@ -122,7 +122,7 @@ class _Group:
             return
         layout = known[0]
         decoded = layout.decoded(rows)
-        self._good &= layout.fits(rows) & decoded.sound
+        self._good &= layout.fits(rows) & layout.sound(rows, decoded, layout.fixed_crc)
         for slot, values in zip(layout.slots, decoded.values, strict=True):
             self._columns.setdefault(slot.tag, []).append((decoded, values))
 

@@ -8,6 +8,8 @@ What varies between two records of a training loop are a few bytes at fixed plac
        0a m  0a t tag                  value.tag, then one of
              15 VALUE[4]                 simple_value
              42 k ... VALUE[4 or 8]      a tensor: a float or double without dimensions
+             42 k ... CONTENT[n]         a tensor of more elements, such as TensorFlow 2's histograms
+             2a k (09 NUMBER[8])...      a histogram: its moments and its buckets, all of 8 bytes
              4a k metadata               of any plugin but those that are read by protobuf
        0a m ...                        more values of the same event
 
@@ -28,7 +30,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from hparams_lab.events.crc import add_to_crc, crc_table, masked
+from hparams_lab.events.crc import add_to_crc, crc_table, masked, unmasked
 from hparams_lab.events.record import HEADER_SIZE
 
 Point: TypeAlias = tuple[int, float, tuple[float, ...]]
@@ -63,23 +65,42 @@ class Rows(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What the records of one layout say, one row a record: `sound` is false where the checksum fails."""
+    """What the records of one layout say, one row a record.
+
+    `fixed_crc` is what `Layout.fixed_crc` is where the record's checksum is right.
+    """
 
     steps: NDArray[np.int64]
     wall_times: NDArray[np.float64]
     values: list[NDArray[np.float64]]
-    sound: NDArray[np.bool_]
+    fixed_crc: NDArray[np.uint32]
+
+    def columns(self, order: NDArray[np.int64] | None = None) -> list[NDArray[Any]]:
+        """Steps, wall times and the values of each slot, of the rows in some order."""
+        columns = [self.steps, self.wall_times, *self.values]
+        return columns if order is None else [column[order] for column in columns]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the numbers stand in payloads of one length; `wall_time` and `step` are -1 where they are left out."""
+    """Where the numbers stand in payloads of one length.
+
+    Attributes:
+      sample: a payload of that layout.
+      wall_time, step: where they stand, -1 where they are left out.
+      step_width: bytes of the step, 0 to 9.
+      slots: the scalars.
+      other_tags: where the tags of the values that are no scalars begin and end.
+      skipped: the numbers of those: where they stand, and how many bytes they have.
+    """
 
     sample: bytes
     wall_time: int
     step: int
     step_width: int
     slots: tuple[Slot, ...]
+    other_tags: tuple[tuple[int, int], ...] = ()
+    skipped: tuple[tuple[int, int], ...] = ()
 
     @functools.cached_property
     def tags(self) -> tuple[str, ...]:
@@ -103,7 +124,10 @@ class Layout:
                 return None
         else:
             step = 0
-        return step, found[1] if self.wall_time >= 0 else 0.0, found[self._values_from :: 2]
+        wall_time = found[1] if self.wall_time >= 0 else 0.0
+        if self.skipped:
+            return step, wall_time, tuple([found[index] for index in self._value_indices])
+        return step, wall_time, found[self._values_from :: 2]
 
     def fits(self, rows: Rows) -> NDArray[np.bool_]:
         """Which rows have this layout."""
@@ -121,19 +145,27 @@ class Layout:
             good &= more if place < self.step_width - 1 else ~more
         return good
 
-    def tag_keys(self, rows: Rows) -> NDArray[np.uint64]:
-        """A number for each row; rows of the same tags have the same."""
+    def by_tags(self, rows: Rows) -> ByTags:
+        """Rows of this layout but for their tags, grouped by these."""
         keys = np.zeros(rows.size, np.uint64)
         for at, dtype, _ in self._tag_words:
             keys *= _PRIME
-            keys += rows.column(HEADER_SIZE + at, dtype).astype(np.uint64)
+            keys += rows.column(HEADER_SIZE + at, dtype)
             keys ^= keys >> _SHIFT
-        return keys
+        short = (keys * _PRIME >> _TO_SHORT).astype(np.uint16)  # NumPy sorts these by radix
+        order = np.argsort(short, kind="stable")
+        begins = np.concatenate([[0], np.flatnonzero(np.diff(short[order])) + 1])
+        sizes = np.diff(begins, append=rows.size)
+        like_first = np.ones(rows.size, np.bool_)
+        for at, dtype, _ in self._tag_words:
+            words = rows.column(HEADER_SIZE + at, dtype)[order]
+            like_first &= words == np.repeat(words[begins], sizes)
+        return ByTags(order, begins, sizes, like_first)
 
     def decoded(self, rows: Rows) -> Decoded:
-        """The numbers of rows that have this layout."""
-        crc = np.full(rows.size, self._fixed_crc, np.uint32)
+        """The numbers of rows that have this layout, whatever their tags."""
         size = len(self.sample)
+        crc = unmasked(np.array(rows.column(HEADER_SIZE + size, "<u4")))
         wall_times = np.zeros(rows.size)
         if self.wall_time >= 0:
             wall_times = np.array(rows.column(HEADER_SIZE + self.wall_time, "<f8"))
@@ -149,14 +181,31 @@ class Layout:
             add_to_crc(crc, size - slot.at, value.view("<u4" if slot.dtype == "<f4" else "<u8"))
             with np.errstate(invalid="ignore"):  # a signalling NaN
                 values.append(value.astype(np.float64))
-        return Decoded(steps, wall_times, values, rows.column(HEADER_SIZE + size, "<u4") == masked(crc))
+        return Decoded(steps, wall_times, values, crc)
+
+    def sound(self, rows: Rows, decoded: Decoded, fixed_crc: NDArray[np.uint32] | int) -> NDArray[np.bool_]:
+        """Of which rows of this layout, whatever their tags, the checksum is right.
+
+        Args: fixed_crc: that of the layout with the tags of each row.
+        """
+        if self.skipped:
+            size = len(self.sample)
+            payloads = rows.column(HEADER_SIZE, f"V{size}").tolist()
+            found = np.fromiter(map(google_crc32c.value, payloads), np.uint32, rows.size)
+            sound: NDArray[np.bool_] = masked(found) == rows.column(HEADER_SIZE + size, "<u4")
+        else:
+            sound = decoded.fixed_crc == fixed_crc
+        return sound
 
     @functools.cached_property
     def holes(self) -> tuple[tuple[int, int, str], ...]:
         """What varies: where it begins, how many bytes it has, and its letter in `struct`."""
         holes = [(self.wall_time, 8, "d")] if self.wall_time >= 0 else []
         holes += [(self.step, self.step_width, f"{self.step_width}s")] if self.step_width else []
-        return (*holes, *((slot.at, int(slot.dtype[2]), "f" if slot.dtype == "<f4" else "d") for slot in self.slots))
+        holes += [(slot.at, int(slot.dtype[2]), "f" if slot.dtype == "<f4" else "d") for slot in self.slots]
+        if self.skipped:
+            holes = sorted([*holes, *((at, width, f"{width}s") for at, width in self.skipped)])
+        return tuple(holes)
 
     @functools.cached_property
     def unpack(self) -> Callable[[bytes], tuple[Any, ...]]:
@@ -181,8 +230,13 @@ class Layout:
         return 1 + 2 * (self.wall_time >= 0) + 2 * (self.step_width > 0)
 
     @functools.cached_property
+    def _value_indices(self) -> list[int]:
+        places = [at for at, _, _ in self.holes]
+        return [1 + 2 * places.index(slot.at) for slot in self.slots]
+
+    @functools.cached_property
     def _tag_ranges(self) -> list[tuple[int, int]]:
-        return [(slot.tag_at, slot.tag_at + len(slot.tag.encode())) for slot in self.slots]
+        return [*((slot.tag_at, slot.tag_at + len(slot.tag.encode())) for slot in self.slots), *self.other_tags]
 
     @functools.cached_property
     def _tag_words(self) -> list[Word]:
@@ -198,12 +252,27 @@ class Layout:
         return [word for end, begin in zip(ends, begins, strict=True) for word in words_of(self.sample, end, begin)]
 
     @functools.cached_property
-    def _fixed_crc(self) -> int:
+    def fixed_crc(self) -> int:
         """The checksum of the payload with zeros for what varies."""
         blank = bytearray(self.sample)
         for at, width, _ in self.holes:
             blank[at : at + width] = bytes(width)
         return int(google_crc32c.value(bytes(blank)))
+
+
+class ByTags(NamedTuple):
+    """Rows grouped by their tags; groups of different tags may meet, which is rare.
+
+    Attributes:
+      order: the numbers of the rows, a group after the other, in each as they were.
+      begins, sizes: of the groups, in `order`.
+      like_first: which rows, in that order, have the tags of their group's first.
+    """
+
+    order: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    like_first: NDArray[np.bool_]
 
 
 Word: TypeAlias = tuple[int, str, int]
@@ -228,6 +297,7 @@ def equal(rows: Rows, words: Iterable[Word]) -> NDArray[np.bool_]:
 
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)
+_TO_SHORT = np.uint64(48)
 
 
 def _varint_of(data: bytes) -> int:

@@ -19,7 +19,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from hparams_lab.curve import Scalars
-from hparams_lab.events.crc import MASK_DELTA
+from hparams_lab.events.crc import MASK_DELTA, crc_table, masked
 from hparams_lab.events.layout import Rows
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.long import LONG, read_long
@@ -40,10 +40,16 @@ SHORT_TAIL = 1 << 13
 """So many bytes of a piece are read one by one."""
 
 SHORT_STRETCH = 1024
-"""After a few stretches of fewer records that repeat, the next ones are gathered by length."""
+"""A stretch of fewer records that repeat is short."""
 
-GATHERED = 256
-"""So many records are gathered first; four times as many each time that none repeat after them."""
+MOST_SHORT = 4
+"""After so many short stretches the rest of a piece is gathered."""
+
+MOST_REPEATED = 16
+"""Records that repeat after so many, or more, are gathered."""
+
+MOST_WALKED = 1024
+"""Records whose payloads do not begin as most do are found one by one, so many at a time."""
 
 MOST_FINDINGS = 1000
 """The last finding of a file stands for all beyond so many."""
@@ -53,6 +59,9 @@ NO_SCALARS = ("hparams", "text")
 
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
+_NOT_READ = ("histo", "image", "audio")
+_TIME = 0x09  # the key of Event.wall_time
+_CRC_OF_ZEROS = google_crc32c.value(bytes(8))
 
 
 class Scanner:
@@ -69,7 +78,6 @@ class Scanner:
         self.layouts = layouts
         self.sink = sink
         self._findings = findings
-        self._to_gather = GATHERED
         self._found = 0
         self._rest = 0
         self._last: Finding | None = None
@@ -85,22 +93,19 @@ class Scanner:
         at = 0
         if not base:  # its version and its session's start, before what repeats
             at = self.read_one_by_one(data, at, end, base, left, HEAD)
-        short = nothing = 0
+        short, likely = 0, None
         while not self.ended and end - at > SHORT_TAIL:
             before = at
-            at, records = self._repeated(data, at, end, base)
-            short = short + 1 if records < SHORT_STRETCH else 0
-            nothing = nothing + 1 if not records else 0
-            if nothing == 1:  # perhaps the rest of a turn of a loop
-                at = self.read_one_by_one(data, at, end, base, left, HEAD)
-            elif nothing or short > 4:
-                at = self._gathered(data, at, end, base, self._to_gather)
-                self._to_gather, short = self._to_gather * 4, 0
-            elif not short:
-                self._to_gather = GATHERED
-            if at == before:  # a record that is broken, or long
+            if short < MOST_SHORT:
+                at, records = self._repeated(data, at, end, base)
+                if records:
+                    short = short + 1 if records < SHORT_STRETCH else 0
+                    continue
+            likely = _likely_records(data, at, end) if likely is None else likely
+            at = self._gathered(data, at, end, base, likely)
+            if at == before:  # a record that is broken, or longer than the piece
                 at = self.read_one_by_one(data, at, end, base, left, 1)
-                if at == before:  # longer than the piece
+                if at == before:
                     return at
         return at if self.ended else self.read_one_by_one(data, at, end, base, left, end)
 
@@ -165,6 +170,8 @@ class Scanner:
         for tag, column in points:
             self.sink.take_points(tag, column)
         for value in values:
+            if not value.HasField("metadata") and value.WhichOneof("value") in _NOT_READ:
+                continue
             if value.metadata.plugin_data.plugin_name in NO_SCALARS:
                 self.give_value(value, offset)
             else:
@@ -227,7 +234,7 @@ class Scanner:
         return at + count * stride, count * period
 
     def _first_few(self, data: bytes | bytearray, at: int, end: int) -> tuple[list[int], list[int]]:
-        """Where the next records begin, and how long their payloads are: `_walked` for so few that arrays are slow."""
+        """Where the next records begin, and how long their payloads are: `records_of`, for few."""
         offsets: list[int] = []
         lengths: list[int] = []
         sound = self.layouts.length_crcs
@@ -242,53 +249,17 @@ class Scanner:
             at += length + OVERHEAD
         return offsets, lengths
 
-    def _walked(
-        self, data: bytes | bytearray, at: int, end: int, most: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the next records begin, and the lengths of their payloads: only whole ones with sound short lengths."""
-        starts: list[int] = []
-        last, overhead, append = end - OVERHEAD, OVERHEAD, starts.append  # looked up once, not once a record
-        for _ in itertools.repeat(None, most):
-            if at > last:
-                break
-            append(at)
-            at += data[at] + (data[at + 1] << 8) + overhead
-        starts.append(at)
-        offsets = np.array(starts, np.int64)
-        whole = len(starts) - 1 - (at > end)
-        whole = self._sound(data, offsets[:whole], end)
-        return offsets[:whole], np.diff(offsets)[:whole] - OVERHEAD
-
-    def _sound(self, data: bytes | bytearray, offsets: NDArray[np.int64], end: int) -> int:
-        """How many of the records, from the first on, have the lengths that brought the walk to the next one."""
-        if not len(offsets):
-            return 0
-        headers = np.ndarray((end - HEADER_SIZE + 1,), f"V{HEADER_SIZE}", data, 0, (1,))[offsets]
-        fields = headers.view([("length", "<u8"), ("crc", "<u4")])
-        lengths = fields["length"]
-        good = lengths < 1 << 16
-        for length in np.unique(lengths[good]).tolist():
-            same = lengths == length
-            first = int(np.argmax(same))
-            crc = int(fields["crc"][first])
-            if self.layouts.length_is_sound(length, crc):
-                good &= ~same | (fields["crc"] == crc)
-            else:
-                good[first] = False
-        bad = np.flatnonzero(~good)
-        return int(bad[0]) if len(bad) else len(offsets)
-
     # Rows gathered by length
 
-    def _gathered(self, data: bytes | bytearray, at: int, end: int, base: int, most: int) -> int:
-        """Read at most so many records, as far as they are whole and not too long; where they end."""
-        offsets, lengths = self._walked(data, at, end, most)
+    def _gathered(self, data: bytes | bytearray, at: int, end: int, base: int, likely: NDArray[np.int64]) -> int:
+        """Read the records that are told at once, if any; where they end. See `_records` for the rest."""
+        offsets, lengths = _records(data, at, end, likely)
         if not len(offsets):
             return at
         stretch = Stretch(self, data, base)
         whole = Rows(data, 0, 1, 0)
-        for length in np.unique(lengths).tolist():
-            which = np.flatnonzero(lengths == length)
+        for which in _by_length(lengths):
+            length = int(lengths[which[0]])
             if length > LONGEST or len(which) < FEWEST:
                 stretch.take_singly(offsets[which].tolist(), which.tolist(), length)
                 continue
@@ -299,11 +270,71 @@ class Scanner:
         return int(offsets[-1] + lengths[-1]) + OVERHEAD
 
 
+def _records(
+    data: bytes | bytearray, at: int, end: int, likely: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where records from `at` on begin, each where the one before ends, and how long their payloads are.
+
+    They are whole, and their lengths are short and sound. Args: likely: where records may begin.
+    """
+    offsets = likely[np.searchsorted(likely, at) :]
+    if not len(offsets) or offsets[0] != at:
+        offsets = _walked(data, at, end)
+    lengths, sound = _lengths_at(data, offsets)
+    ends = offsets + lengths + OVERHEAD
+    begins = np.concatenate([[at], ends[:-1]])  # where each is to begin, if it goes on where the one before ends
+    wrong = np.flatnonzero(~sound | (ends > end) | (begins != offsets))
+    count = int(wrong[0]) if len(wrong) else len(offsets)
+    return offsets[:count], lengths[:count]
+
+
+def _likely_records(data: bytes | bytearray, at: int, end: int) -> NDArray[np.int64]:
+    """Nearly all places where records begin, and few others: 5 zeros end a length, and its time begins an event."""
+    begin = at & ~1  # so that the words are aligned, at which NumPy is faster
+    zero = np.frombuffer(data, "<u2", (end - begin) // 2, begin) == 0
+    pairs = 2 * np.flatnonzero(zero[:-1] & zero[1:]) + begin
+    block = np.frombuffer(data, np.uint8, end)
+    found = []
+    for back in (4, 3):  # the pair of words begins so far behind the record, at an even or an odd place
+        places = pairs - back
+        places = places[np.searchsorted(places, at) : np.searchsorted(places, end - OVERHEAD)]
+        found.append(places[block[places + HEADER_SIZE] == _TIME])
+    offsets = np.sort(np.concatenate(found), kind="stable")
+    return offsets[_lengths_at(data, offsets)[1]]
+
+
+def _lengths_at(data: bytes | bytearray, offsets: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The first two bytes of the lengths of records, and whether that is all of them, by the lengths' checksums."""
+    headers = np.ndarray((len(data) - HEADER_SIZE + 1,), f"V{HEADER_SIZE}", data, 0, (1,))[offsets]
+    fields = headers.view([("length", "<u8"), ("crc", "<u4")])
+    lengths = fields["length"].astype(np.int64) & 0xFFFF
+    crcs = np.full(len(lengths), _CRC_OF_ZEROS, np.uint32)
+    for byte in range(2):
+        crcs ^= crc_table(7 - byte).take(lengths >> 8 * byte & 0xFF)
+    return lengths, (fields["length"] < 1 << 16) & (fields["crc"] == masked(crcs))
+
+
+def _walked(data: bytes | bytearray, at: int, end: int) -> NDArray[np.int64]:
+    """Where the next records begin if each is as long as the first two bytes of its length say."""
+    starts: list[int] = []
+    while at <= end - OVERHEAD and len(starts) < MOST_WALKED:
+        starts.append(at)
+        at += data[at] + (data[at + 1] << 8) + OVERHEAD
+    return np.array(starts, np.int64)
+
+
+def _by_length(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The numbers of the records of each length."""
+    small = lengths.astype(np.uint16) if lengths.max() < 1 << 16 else lengths  # NumPy sorts these by radix
+    order = np.argsort(small, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1)
+
+
 def _period(lengths: list[int]) -> int:
     """After how many records the lengths repeat, to the end; 0 when they do not, or are too few."""
     if len(lengths) < FEW:
         return 0
-    for period in range(1, FEW - 8):
+    for period in range(1, MOST_REPEATED):
         if lengths[period] == lengths[0] and lengths[period:] == lengths[:-period]:
             return period
     return 0

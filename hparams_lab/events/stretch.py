@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -17,6 +18,9 @@ from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
 
 FEWEST = 4
 """Fewer records of a tag are read one by one."""
+
+FEWEST_SKIPPED = 256
+"""Fewer records of a length, without scalars, are read one by one."""
 
 
 class Sink(Protocol):
@@ -68,8 +72,8 @@ class Stretch:
         if stride:
             offsets = offsets + stride * np.arange(rows.size)
         for _ in range(MOST_FORMS):
-            layout = self._layout_of_first(rows, length)
-            if layout is None:
+            layout = self._layout_of(rows, 0, length)
+            if layout is None or not (layout.slots or rows.size >= FEWEST_SKIPPED):
                 break
             alike = layout.fits_form(rows)
             if alike.all():
@@ -81,46 +85,56 @@ class Stretch:
             rows, order, offsets = rows.taken(others, size), order[others], offsets[others]
         self.take_singly(offsets.tolist(), order.tolist(), length)
 
-    def _layout_of_first(self, rows: Rows, length: int) -> Layout | None:
-        """The layout of the first of the rows; None when it has none, or its checksum fails."""
-        payload = bytes(rows.column(0, f"V{length + OVERHEAD}")[0])[HEADER_SIZE:-4]
-        if int(rows.column(HEADER_SIZE + length, "<u4")[0]) != masked_crc32c(payload):
+    def _layout_of(self, rows: Rows, place: int, length: int) -> Layout | None:
+        """The layout of one of the rows; None when it has none, or its checksum fails."""
+        record = bytes(rows.column(0, f"V{length + OVERHEAD}")[place])
+        payload = record[HEADER_SIZE:-4]
+        if int.from_bytes(record[-4:], "little") != masked_crc32c(payload):
             return None
         found = self._scanner.layouts.read(payload)
         return found[0] if found else None
 
     def _take_form(self, layout: Layout, rows: Rows, order: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
-        """Read records that differ from a layout in their tags at most: those of each tag together."""
+        """Read records that differ from a layout in their tags at most."""
+        decoded = layout.decoded(rows)
         if layout.fits_tags(rows).all():
-            self._take_rows(layout, rows, order, offsets)
-            return
-        length = len(layout.sample)
-        keys = layout.tag_keys(rows)
-        sorting = np.argsort(keys, kind="stable")
-        ends = np.flatnonzero(np.diff(keys[sorting])) + 1
-        for which in np.split(sorting, ends):
-            same = rows.taken(which, length + OVERHEAD)
-            its = self._layout_of_first(same, length) if len(which) >= FEWEST else None
-            if its is not None and its.fits(same).all():
-                self._take_rows(its, same, order[which], offsets[which])
-            else:
-                self.take_singly(offsets[which].tolist(), order[which].tolist(), length)
+            sound = layout.sound(rows, decoded, layout.fixed_crc)
+            self._keep(layout, decoded.columns(), order, sound)
+        else:
+            groups = layout.by_tags(rows)
+            length = len(layout.sample)
+            layouts = [self._layout_of(rows, first, length) for first in groups.order[groups.begins].tolist()]
+            layouts = [its if its is not None and its.holes == layout.holes else None for its in layouts]
+            fixed = np.array([its.fixed_crc if its else 0 for its in layouts], np.uint32)
+            known = np.array([its is not None for its in layouts])
+            fixed_crc = np.empty(rows.size, np.uint32)
+            fixed_crc[groups.order] = np.repeat(fixed, groups.sizes)
+            sound = layout.sound(rows, decoded, fixed_crc)
+            sound[groups.order] &= groups.like_first & np.repeat(known, groups.sizes)
+            columns, in_order = decoded.columns(groups.order), order[groups.order]
+            for its, begin, size in zip(layouts, groups.begins.tolist(), groups.sizes.tolist(), strict=True):
+                group = slice(begin, begin + size)
+                if its is not None:
+                    its_columns = [column[group] for column in columns]
+                    self._keep(its, its_columns, in_order[group], sound[groups.order[group]])
+        if not sound.all():
+            self.take_singly(offsets[~sound].tolist(), order[~sound].tolist(), len(layout.sample))
+
+    def _keep(
+        self, layout: Layout, columns: Sequence[NDArray[Any]], order: NDArray[np.int64], sound: NDArray[np.bool_]
+    ) -> None:
+        """Keep the points of the records of one layout that are sound."""
+        if not sound.all():
+            kept = np.flatnonzero(sound)
+            columns, order = [column[kept] for column in columns], order[kept]
+        if len(order):
+            steps, wall_times, *values = columns
+            for slot, its in zip(layout.slots, values, strict=True):
+                self._parts.setdefault(slot.tag, []).append((order, Scalars(steps, wall_times, its)))
 
     def take_singly(self, offsets: list[int], order: list[int], length: int) -> None:
         """Let records be read one by one."""
         self._singles += [(number, offset, length) for number, offset in zip(order, offsets, strict=True)]
-
-    def _take_rows(self, layout: Layout, rows: Rows, order: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
-        decoded = layout.decoded(rows)
-        steps, wall_times, sound = decoded.steps, decoded.wall_times, decoded.sound
-        kept: Any = slice(None)
-        if not sound.all():
-            kept = np.flatnonzero(sound)
-            self.take_singly(offsets[~sound].tolist(), order[~sound].tolist(), len(layout.sample))
-        for slot, values in zip(layout.slots, decoded.values, strict=True):
-            part = order[kept], Scalars(steps[kept], wall_times[kept], values[kept])
-            if len(part[0]):
-                self._parts.setdefault(slot.tag, []).append(part)
 
     def hand_on(self) -> None:
         """Give everything to the sink."""
@@ -196,6 +210,9 @@ def _in_order(parts: list[tuple[NDArray[np.int64], Scalars]]) -> Scalars:
     """The points of one tag, in the order of their records."""
     if len(parts) == 1:
         return parts[0][1]
-    order = np.argsort(np.concatenate([order for order, _ in parts]), kind="stable")
-    columns = zip(*(points for _, points in parts), strict=True)
-    return Scalars(*(np.concatenate(column)[order] for column in columns))
+    parts = sorted(parts, key=lambda part: int(part[0][0]))
+    columns = [np.concatenate(column) for column in zip(*(points for _, points in parts), strict=True)]
+    if any(before[-1] > after[0] for (before, _), (after, _) in itertools.pairwise(parts)):
+        order = np.argsort(np.concatenate([order for order, _ in parts]), kind="stable")
+        columns = [column[order] for column in columns]
+    return Scalars(*columns)

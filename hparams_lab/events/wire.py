@@ -5,6 +5,8 @@ Source: https://protobuf.dev/programming-guides/encoding/
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from hparams_lab.events.layout import Layout, Slot
 
 LONGEST = 4096
@@ -12,7 +14,7 @@ LONGEST = 4096
 
 _READ_BY_PROTOBUF = (b"hparams", b"text")
 _WALL_TIME, _STEP, _VERSION, _SUMMARY, _SOURCE = 0x09, 0x10, 0x1A, 0x2A, 0x52
-_TAG, _SIMPLE, _TENSOR, _METADATA = 0x0A, 0x15, 0x42, 0x4A
+_TAG, _SIMPLE, _HISTOGRAM, _TENSOR, _METADATA = 0x0A, 0x15, 0x2A, 0x42, 0x4A
 
 
 def varint(payload: bytes | bytearray, at: int) -> tuple[int, int]:
@@ -60,7 +62,7 @@ def last_field(payload: bytes, at: int, end: int, wanted: int) -> tuple[int, int
 
 def layout_of(payload: bytes) -> Layout | None:
     """The layout of a payload; None for one that only protobuf understands."""
-    if len(payload) > LONGEST or any(name in payload for name in _READ_BY_PROTOBUF):
+    if len(payload) > LONGEST:
         return None
     try:
         return _event(payload)
@@ -70,7 +72,7 @@ def layout_of(payload: bytes) -> Layout | None:
 
 def _event(payload: bytes) -> Layout:
     wall_time, step, step_width = -1, -1, 0
-    slots: tuple[Slot, ...] = ()
+    values = _Values([], [], [])
     at, last = 0, 0
     while at < len(payload):
         key = payload[at]
@@ -88,44 +90,62 @@ def _event(payload: bytes) -> Layout:
                 raise ValueError  # a negative step
         elif key in (_VERSION, _SOURCE, _SUMMARY):
             begin, at = _delimited(payload, at, len(payload))
-            slots = _summary(payload, begin, at) if key == _SUMMARY else slots
-            if key == _VERSION:
+            if key == _SUMMARY:
+                _summary(payload, begin, at, values)
+            elif key == _VERSION:
                 payload[begin:at].decode()
         else:
             raise ValueError
     if at != len(payload):
         raise ValueError
-    return Layout(payload, wall_time, step, step_width, slots)
+    return Layout(
+        payload, wall_time, step, step_width, tuple(values.slots), tuple(values.other_tags), tuple(values.skipped)
+    )
 
 
-def _summary(payload: bytes, at: int, end: int) -> tuple[Slot, ...]:
-    slots = []
+class _Values(NamedTuple):
+    """The values of a summary, as `Layout` has them."""
+
+    slots: list[Slot]
+    other_tags: list[tuple[int, int]]
+    skipped: list[tuple[int, int]]
+
+
+def _summary(payload: bytes, at: int, end: int, values: _Values) -> None:
     while at < end:
         if payload[at] != _TAG:  # Summary.value has the same number and type
             raise ValueError
         begin, at = _delimited(payload, at + 1, end)
-        slots.append(_value(payload, begin, at))
-    return tuple(slots)
+        _value(payload, begin, at, values)
 
 
-def _value(payload: bytes, at: int, end: int) -> Slot:
-    """A value: its tag first, then a number, then perhaps its metadata."""
+def _value(payload: bytes, at: int, end: int, values: _Values) -> None:
+    """A value: its tag first, then a number or numbers, then perhaps its metadata."""
     if payload[at] != _TAG:
         raise ValueError
     tag_at, at = _delimited(payload, at + 1, end)
+    tag_end = at
     tag = payload[tag_at:at].decode()
-    if at < end and payload[at] == _SIMPLE:
-        slot, at = Slot(at + 1, "<f4", tag, tag_at), at + 5
-    elif at < end and payload[at] == _TENSOR:
+    key = payload[at] if at < end else 0
+    if key == _SIMPLE:
+        values.slots.append(Slot(at + 1, "<f4", tag, tag_at))
+        at += 5
+    elif key in (_TENSOR, _HISTOGRAM):
         begin, at = _delimited(payload, at + 1, end)
-        slot = Slot(*_tensor(payload, begin, at), tag, tag_at)
+        number = _number(payload, begin, at) if key == _TENSOR else None
+        if number is not None:
+            values.slots.append(Slot(*number, tag, tag_at))
+        else:
+            values.other_tags.append((tag_at, tag_end))
+            values.skipped.extend(_content(payload, begin, at) if key == _TENSOR else _numbers(payload, begin, at))
     else:
         raise ValueError
     if at < end and payload[at] == _METADATA:
-        at = _delimited(payload, at + 1, end)[1]
+        begin, at = _delimited(payload, at + 1, end)
+        if any(name in payload[begin:at] for name in _READ_BY_PROTOBUF):
+            raise ValueError
     if at != end:
         raise ValueError
-    return slot
 
 
 _TENSOR_FORMS = {
@@ -141,12 +161,63 @@ _TENSOR_FORMS = {
 }
 
 
-def _tensor(payload: bytes, begin: int, end: int) -> tuple[int, str]:
-    """Where the one number of a tensor stands, and its type."""
+def _number(payload: bytes, begin: int, end: int) -> tuple[int, str] | None:
+    """Where the one number of a tensor stands, and its type; None for another tensor."""
     for form, dtype in _TENSOR_FORMS.items():
         if end - begin == len(form) + int(dtype[2]) and payload.startswith(form, begin):
             return begin + len(form), dtype
-    raise ValueError
+    return None
+
+
+_DTYPE, _SHAPE, _CONTENT, _DIM, _SIZE = 0x08, 0x12, 0x22, 0x12, 0x08
+_WIDTHS = {1: 4, 2: 8, 3: 4, 4: 1, 9: 8}  # of float, double, int32, uint8, int64
+
+
+def _content(payload: bytes, at: int, end: int) -> list[tuple[int, int]]:
+    """Where the content of a tensor with dimensions stands, which has as many bytes as its shape takes."""
+    if payload[at] != _DTYPE or payload[at + 2] != _SHAPE:
+        raise ValueError
+    count = _WIDTHS.get(payload[at + 1], 0)
+    dim, shape_end = _delimited(payload, at + 3, end)
+    if dim == shape_end:
+        raise ValueError
+    while dim < shape_end:
+        if payload[dim] != _DIM:
+            raise ValueError
+        begin, dim = _delimited(payload, dim + 1, shape_end)
+        if payload[begin] != _SIZE:
+            raise ValueError
+        size, after = varint(payload, begin + 1)
+        if after != dim:
+            raise ValueError
+        count *= size
+    if payload[shape_end] != _CONTENT:
+        raise ValueError
+    begin, stop = _delimited(payload, shape_end + 1, end)
+    if stop != end or not 0 < count == stop - begin:
+        raise ValueError
+    return [(begin, count)]
+
+
+def _numbers(payload: bytes, at: int, end: int) -> list[tuple[int, int]]:
+    """Where the numbers of a histogram stand: its five moments, then its buckets' limits and counts."""
+    found, last = [], 0
+    while at < end:
+        key = payload[at]
+        if key <= last:
+            raise ValueError
+        last = key
+        if key in (0x09, 0x11, 0x19, 0x21, 0x29):
+            begin, at = at + 1, at + 9
+        elif key in (0x32, 0x3A):
+            begin, at = _delimited(payload, at + 1, end)
+        else:
+            raise ValueError
+        if (at - begin) % 8 or at > end:
+            raise ValueError
+        if at > begin:
+            found.append((begin, at - begin))
+    return found
 
 
 def _delimited(payload: bytes, at: int, end: int) -> tuple[int, int]:
