@@ -156,7 +156,8 @@ def test_every_outcome_is_what_the_table_says(tmp_path):
     assert [one.outcome for one in runs] == outcomes
     assert [is_ranked(one, "y") for one in runs] == [ranked == "yes" for _, _, ranked, _ in OUTCOMES]
     run.finish({"y": 1.0}, Outcome.INTERRUPTED)  # it was the one that is running: resuming would wait for it
-    done, done_then = (scan(LogDirPaths(tmp_path), experiment, retry).done for retry in (False, True))
+    found = (scan(LogDirPaths(tmp_path), experiment, retry).done for retry in (False, True))
+    done, done_then = ({run.trial_id for run in runs} for runs in found)
     for one, (word, status, _, again) in zip(runs, OUTCOMES, strict=True):
         if word != "running":
             assert ending(Outcome(word), "", "", 0.0)[-1] == summaries.session_end(getattr(summaries, status), 0.0)

@@ -131,7 +131,8 @@ def test_hostile_names_and_values_are_text_and_nothing_else(browser, tmp_path):
             "[...document.querySelectorAll(arguments[0] + ' text')].map(plot => plot.textContent).join(' ')", plots
         )
         for name in HOSTILE[:11]:
-            assert visible(name)[:27] in drawn
+            ends = [name] if len(name) <= 28 else [name[:14], name[-13:]]  # a plot has room for these
+            assert all(visible(end) in drawn for end in ends)
     assert page.ask("performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).length") == 0
 
 
