@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 
 from hparams_lab.errors import DomainLoadError, HParamsLabError, UsageError
 from hparams_lab.executors.job import Target, Train
+from hparams_lab.executors.seeding import loading_alike
 from hparams_lab.experiment import Experiment
 from hparams_lab.fingerprint import fingerprint
 from hparams_lab.overrides import with_overrides
@@ -175,7 +176,8 @@ def load_module(source: str) -> ModuleType:
             raise _no_domain(source)
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
-        return importlib.import_module(BUILT_IN.get(source, source))
+        with loading_alike():
+            return importlib.import_module(BUILT_IN.get(source, source))
     except HParamsLabError:
         raise
     except ModuleNotFoundError as error:
@@ -215,7 +217,8 @@ def _load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with loading_alike():
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise

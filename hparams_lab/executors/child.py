@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from hparams_lab.errors import DomainLoadError, HParamsLabError, UnsavedError
 from hparams_lab.executors.job import Job, Setup, Train, leave_on, perform, probe, redirect_output
 from hparams_lab.executors.memory import MemoryLimit, prefer_to_be_killed
+from hparams_lab.executors.seeding import loading_alike
 from hparams_lab.keeper import die_with_parent
 from hparams_lab.paths import OUTPUT_LOG
 
@@ -63,7 +64,7 @@ def run_alone(to_do_fd: int, pipe_fd: int) -> None:
 
 def loaded(pickled: bytes) -> tuple[Setup, Train]:
     """What all jobs share, and the train function. Raises DomainLoadError."""
-    with _in_words():
+    with _in_words(), loading_alike():
         setup: Setup = pickle.loads(pickled)
         return setup, setup.target.load()
 

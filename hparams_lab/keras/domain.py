@@ -20,6 +20,7 @@ from typing import Any
 from hparams_lab import disk
 from hparams_lab.errors import DataError, DomainLoadError
 from hparams_lab.executors.job import NOTES, is_full_disk, note_of
+from hparams_lab.executors.seeding import loading_alike
 from hparams_lab.logger import Run
 from hparams_lab.paths import MODEL
 from hparams_lab.trial import HParams
@@ -53,7 +54,8 @@ class KerasTraining:
         if self._data is None:
             load_data = self._module.load_data
             takes_file = bool(inspect.signature(load_data).parameters)
-            self._data = _checked(load_data(self._data_file) if takes_file else load_data())
+            with loading_alike():
+                self._data = _checked(load_data(self._data_file) if takes_file else load_data())
         return self._data
 
     def __call__(self, run: Run) -> Mapping[str, float]:
@@ -63,8 +65,8 @@ class KerasTraining:
 
         from hparams_lab.keras import RunCallback
 
-        keras.utils.set_random_seed(run.seed or 0)
         data = self.data()
+        keras.utils.set_random_seed(run.seed or 0)
         model = self._module.build_model(run.hparams)
         if not isinstance(model, keras.Model):
             raise DomainLoadError(f"build_model() returned {type(model).__name__}; wanted a compiled keras.Model")

@@ -1,0 +1,149 @@
+"""What a domain module draws and starts where it is imported, in real processes: alike everywhere, and no run hangs."""
+
+import random
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import hparams_lab as lab
+from hparams_lab.domain import load_domain
+from hparams_lab.executors import process
+from hparams_lab.executors.seeding import loading_alike, seed_everything
+from hparams_lab.results import Outcome
+from tests.tiers import slow
+
+DRAWS = """
+import random
+import numpy as np
+import hparams_lab as lab
+import drawn_beside
+
+EXPERIMENT = lab.Experiment([lab.HParam("x", lab.Discrete([1, 2, 3]))], [lab.Metric("python", goal="min")])
+PYTHON, NUMPY = random.random(), float(np.random.standard_normal())
+
+
+def train(run):
+    return {"python": PYTHON, "numpy": NUMPY, "beside": drawn_beside.VALUE, "own": random.random()}
+"""
+
+
+def draws_in(folder):
+    (folder / "drawn_beside.py").write_text("import random\nVALUE = random.gauss()\n")
+    (folder / "draws.py").write_text(DRAWS)
+    return str(folder / "draws.py")
+
+
+def swept(domain, logdir, **options):
+    """What the runs measured, each once, and what was said of the sweep."""
+    said = []
+    results = lab.run_sweep(domain, logdir=logdir, observe=said.append, **options)
+    assert [run.outcome for run in results.runs] == [Outcome.COMPLETED] * len(results.runs)
+    notes = [event.text for event in said if hasattr(event, "text")]
+    return [dict(run.metrics) for run in results.runs], notes
+
+
+def in_a_program(code, folder):
+    """What a Python program prints that imports nothing but what it says."""
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=120)
+    return done.stdout
+
+
+def drawn(runs):
+    return {(run["python"], run["numpy"], run["beside"]) for run in runs}
+
+
+def test_what_a_module_draws_is_the_same_in_forks_fresh_interpreters_inline_and_after_a_resume(tmp_path, monkeypatch):
+    source = draws_in(tmp_path)
+    forked, _ = swept(source, tmp_path / "forked", trials=1, workers=1)
+    resumed, _ = swept(source, tmp_path / "forked", extend=True, trials=3, workers=1)
+    assert len(resumed) == 3
+    inline = f"""
+        import random, sys
+        random.seed(5)
+        import hparams_lab as lab
+        runs = lab.run_sweep({source!r}, logdir="inline", executor="inline", observe=lambda event: None).runs
+        print([dict(run.metrics) for run in runs])
+    """
+    here = eval(in_a_program(inline, tmp_path))
+    monkeypatch.setattr(process._Lane, "__init__", _begin_anew(process._Lane.__init__))
+    fresh, _ = swept(source, tmp_path / "fresh", workers=1)
+    assert len(drawn([*forked, *resumed, *here, *fresh])) == 1
+    own = [{run["own"] for run in runs} for runs in (resumed, here, fresh)]
+    assert own[0] == own[1] == own[2]
+    assert len(own[0]) == 3  # the runs' own numbers are of their own seeds
+
+
+def _begin_anew(made):
+    def make(lane, *args, **options):
+        made(lane, *args, **options)
+        lane.forks_hang = True
+
+    return make
+
+
+def test_what_the_module_of_a_function_draws_is_the_same_in_a_fork_and_in_a_fresh_interpreter(tmp_path):
+    """The module is imported where the function is unpickled."""
+    draws_in(tmp_path)
+    program = """
+        import sys
+        sys.path.insert(0, ".")
+        import draws, hparams_lab as lab
+        from hparams_lab.executors import process
+        for name in ("forked", "fresh"):
+            made = process._Lane.__init__
+            def make(lane, *args, **options):
+                made(lane, *args, **options)
+                lane.forks_hang = name == "fresh"
+            process._Lane.__init__ = make
+            runs = lab.run_sweep(draws.EXPERIMENT, draws.train, logdir=name, trials=1, observe=lambda event: None).runs
+            print(dict(runs[0].metrics))
+            process._Lane.__init__ = made
+    """
+    forked, fresh = map(eval, in_a_program(program, tmp_path).splitlines())
+    assert forked == fresh
+
+
+@slow
+def test_what_a_module_draws_is_the_same_with_ray(tmp_path):
+    pytest.importorskip("ray")
+    source = draws_in(tmp_path)
+    forked, _ = swept(source, tmp_path / "forked", workers=1, trials=1)
+    with_ray, _ = swept(source, tmp_path / "ray", workers=1, trials=1, executor="ray")
+    assert forked == with_ray
+
+
+def test_loading_a_domain_leaves_the_callers_generators_alone(tmp_path, monkeypatch):
+    source = draws_in(tmp_path)
+    random.seed(1)
+    np.random.seed(1)
+    wanted = random.random(), np.random.random()
+    random.seed(1)
+    np.random.seed(1)
+    load_domain(source)
+    monkeypatch.delitem(sys.modules, "drawn_beside")
+    assert (random.random(), np.random.random()) == wanted
+
+
+def test_a_framework_imported_while_something_is_loaded_in_a_run_has_the_runs_seed_after_it(tmp_path, monkeypatch):
+    """As where a run of its own interpreter loads the data: PyTorch is seeded for them, and then for the run."""
+    seeds = []
+    for name in ("torch", "tensorflow"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    (tmp_path / "torch.py").write_text("seeds = []\nmanual_seed = seeds.append\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    state = random.getstate()
+    try:
+        seed_everything(7)
+        with loading_alike():
+            import torch
+
+            seeds.extend(torch.seeds)
+        assert (seeds, torch.seeds) == ([0], [0, 7])
+    finally:
+        random.setstate(state)
+        sys.modules.pop("torch")
