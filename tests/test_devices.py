@@ -271,6 +271,7 @@ def told_by(share, code=FRAMEWORKS):
     return json.loads(ran.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_frameworks_see_no_gpu_when_none_is_said_and_the_threads_they_are_given():
     if not all(map(find_spec, ("tensorflow", "torch"))):
         pytest.skip("needs TensorFlow and PyTorch (pip install 'hparams-lab[tensorflow,torch]')")

@@ -20,10 +20,13 @@ from tensorboard_client import Client, eventually, plain_tensorboard
 import hparams_lab as lab
 from hparams_lab.results import Outcome
 
-pytestmark = pytest.mark.skipif(
-    not all(map(find_spec, ("keras_tuner", "tensorflow", "sklearn"))),
-    reason="needs keras-tuner, TensorFlow and scikit-learn (pip install 'hparams-lab[keras-tuner,tensorflow,sklearn]')",
-)
+pytestmark = [
+    pytest.mark.slow,  # quick ones are in tests/frameworks
+    pytest.mark.skipif(
+        not all(map(find_spec, ("keras_tuner", "tensorflow", "sklearn"))),
+        reason="needs keras-tuner, TensorFlow, scikit-learn (pip install 'hparams-lab[keras-tuner,tensorflow,sklearn]')",
+    ),
+]
 
 
 def start(script, folder, backend, *arguments):
@@ -209,7 +212,6 @@ def trouble(tmp_path_factory):
     return folder, json.loads((folder / "found.json").read_text())
 
 
-@pytest.mark.slow
 def test_a_log_directory_that_is_lost_changes_nothing_of_the_search(trouble):
     folder, found = trouble
     assert found["lost"] == found["unlogged"]
@@ -220,7 +222,6 @@ def test_a_log_directory_that_is_lost_changes_nothing_of_the_search(trouble):
     assert line.endswith("; the search itself goes on")
 
 
-@pytest.mark.slow
 def test_a_full_disk_changes_nothing_of_the_search(trouble):
     results, told = read(trouble, "full")
     _, found = trouble
@@ -232,7 +233,6 @@ def test_a_full_disk_changes_nothing_of_the_search(trouble):
     assert results.runs[0].metrics["val/accuracy"] == pytest.approx(told[0]["0"][1], abs=1e-6)
 
 
-@pytest.mark.slow
 def test_types_that_one_column_cannot_hold_are_text(trouble):
     for name, hparam in (("late", "y"), ("mixed", "size")):
         results, (told, trained_with) = read(trouble, name)
@@ -251,7 +251,6 @@ def test_types_that_one_column_cannot_hold_are_text(trouble):
     assert {type(value) for value in late[1:]} == {str}  # the first began when it was a number
 
 
-@pytest.mark.slow
 def test_a_directory_is_held_while_a_search_goes_on(trouble):
     results, told = read(trouble, "cell")
     _, found = trouble
@@ -263,7 +262,6 @@ def test_a_directory_is_held_while_a_search_goes_on(trouble):
     assert len(results.runs) == 5
 
 
-@pytest.mark.slow
 def test_the_value_that_counts_behind_the_last_epoch_is_taken_for_no_epoch(trouble):
     first, restored, second, again, third = trouble[1]["behind"]
     assert first == [[1, 2, 3, 4], [0.25, 0.75, 0.5, 0.75]]
@@ -272,7 +270,6 @@ def test_the_value_that_counts_behind_the_last_epoch_is_taken_for_no_epoch(troub
     assert third == [[1, 2, 3, 4, 5, 6], [0.25, 0.75, 0.5, 0.625, 0.625, 0.75]]
 
 
-@pytest.mark.slow
 def test_tensorboard_shows_all_of_it(searches, tmp_path):
     folder, _ = searches
     with plain_tensorboard(folder / "logs" / "faulty", tmp_path / "said") as url:
@@ -300,7 +297,6 @@ def waiting_to_be_killed(folder, epoch):
             process.send_signal(signal.SIGKILL)
 
 
-@pytest.mark.slow
 def test_a_killed_search_is_live_and_goes_on_in_a_reloaded_tuner(tmp_path):
     logs = tmp_path / "logs"
     with waiting_to_be_killed(tmp_path, 0):  # before keras-tuner has anything to reload

@@ -212,6 +212,7 @@ def train(run):
 """
 
 
+@pytest.mark.slow
 def test_predictions_are_made_when_asked_for_and_wrong_ones_marked(tmp_path, monkeypatch):
     if find_spec("keras") is None:  # imported here, it would be in every fork server that is started later
         pytest.skip("the predictions are a Keras model's (pip install 'hparams-lab[tensorflow]')")

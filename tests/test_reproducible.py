@@ -119,6 +119,7 @@ def test_neither_order_nor_workers_nor_the_hash_seed_matter(sweep, numbers, tmp_
     assert list(found) != list(numbers)  # in another order
 
 
+@pytest.mark.slow
 def test_where_a_run_trains_does_not_matter(sweep, numbers, tmp_path):
     assert sweep(tmp_path, executor="inline") == numbers
 

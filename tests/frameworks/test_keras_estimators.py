@@ -18,6 +18,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, check_cv, cro
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
+from tiers import one_quick
 
 import hparams_lab as lab
 from hparams_lab.integrations.sklearn import KerasClassifier, KerasRegressor
@@ -173,15 +174,15 @@ def test_the_checks_of_scikit_learn_hold(estimator, check):
 
 @pytest.mark.parametrize(
     ("width", "last", "loss"),
-    [
+    one_quick([
         (10, "softmax", "sparse_categorical_crossentropy"),
         (10, "softmax", "categorical_crossentropy"),
         (10, None, keras.losses.SparseCategoricalCrossentropy(from_logits=True)),
         (10, None, keras.losses.CategoricalCrossentropy(from_logits=True)),
         (10, "sigmoid", keras.losses.binary_crossentropy),
         (12, "softmax", "sparse_categorical_crossentropy"),
-    ],
-)
+    ]),
+)  # fmt: skip
 def test_every_loss_gets_the_targets_that_it_wants(width, last, loss):
     """Ten digits by their names, which are no numbers."""
     names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])[LABELS]
@@ -197,13 +198,13 @@ def test_every_loss_gets_the_targets_that_it_wants(width, last, loss):
 
 @pytest.mark.parametrize(
     ("width", "last", "loss"),
-    [
+    one_quick([
         (1, "sigmoid", "binary_crossentropy"),
         (1, None, keras.losses.BinaryCrossentropy(from_logits=True)),
         (2, "softmax", "sparse_categorical_crossentropy"),
         (2, "softmax", "categorical_crossentropy"),
-    ],
-)
+    ]),
+)  # fmt: skip
 def test_two_classes_may_have_one_output_or_two(width, last, loss):
     estimator = KerasClassifier(lambda: network(width, last, loss), epochs=8, random_state=0)
     scores = cross_validate(estimator, DIGITS, THREES, cv=2, scoring=["roc_auc", "neg_log_loss", "accuracy"])
@@ -462,7 +463,7 @@ def error_of(code, **environment):
 
 @pytest.mark.parametrize(
     ("before", "words"),
-    [
+    one_quick([
         ("sys.modules['sklearn'] = None", "scikit-learn is not installed; bring it with: pip install 'hparams-lab[sk"),
         (
             "import sklearn; sklearn.__version__ = '1.4.2'",
@@ -473,8 +474,8 @@ def error_of(code, **environment):
             "import keras; keras.__version__ = '3.11.3'",
             "keras 3.11.3 is installed, and hparams_lab works with 3.12 and",
         ),
-    ],
-)
+    ]),
+)  # fmt: skip
 def test_a_package_that_is_missing_or_of_another_time_is_one_line(before, words):
     code, error = error_of(f"import sys; {before}; from hparams_lab.integrations.sklearn import KerasClassifier")
     assert (code, error.partition(": ")[2][: len(words)]) == (1, words)
@@ -499,6 +500,7 @@ assert tests.keras.backend.backend() == "jax"
 """
 
 
+@pytest.mark.slow
 def test_it_works_on_jax():
     pytest.importorskip("jax")
     code, error = error_of(ON_JAX.format(tests=os.path.dirname(__file__)), KERAS_BACKEND="jax")
