@@ -1,6 +1,6 @@
 """keras-tuner's searches in the tab: real ones, small, on digits. Keras itself runs in other processes.
 
-This process must not import Keras: every fork server that it starts later would import it too.
+Quick ones are in tests/frameworks. This process must not import Keras: every fork server that it starts later would import it too.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ import hparams_lab as lab
 from hparams_lab.results import Outcome
 
 pytestmark = [
-    pytest.mark.slow,  # quick ones are in tests/frameworks
+    pytest.mark.slow,
     pytest.mark.skipif(
         not all(map(find_spec, ("keras_tuner", "tensorflow", "sklearn"))),
-        reason="needs keras-tuner, TensorFlow, scikit-learn (pip install 'hparams-lab[keras-tuner,tensorflow,sklearn]')",
+        reason="needs keras-tuner, TensorFlow, sklearn (pip install 'hparams-lab[keras-tuner,tensorflow,sklearn]')",
     ),
 ]
 
