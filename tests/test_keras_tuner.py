@@ -1,6 +1,7 @@
 """keras-tuner's searches in the tab: real ones, small, on digits. Keras itself runs in other processes.
 
-Quick ones are in tests/frameworks. This process must not import Keras: every fork server that it starts later would import it too.
+Quick ones are in tests/frameworks. This process must not import Keras: every fork server that it starts later would
+import it too.
 """
 
 import contextlib
