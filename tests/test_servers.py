@@ -4,7 +4,9 @@ import contextlib
 import errno
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
 from multiprocessing import Pipe
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 import hparams_lab as lab
 from hparams_lab.errors import ExecutorError
+from hparams_lab.events.reader import read_run
 from hparams_lab.executors import Resources, make_executor, process, server
 from hparams_lab.executors import ray as ray_executor
 from hparams_lab.executors.job import Ended, Job, Setup
@@ -262,6 +265,51 @@ def test_a_fork_that_is_ready_when_it_is_killed_for_hanging_is_lost(tmp_path, mo
         executor._keep_deadlines()  # before its word is read
         assert ends(executor, 1) == {job.name: Ended(job.name, "its fork hung", lost=True)}
         assert len(list(job.directory.glob("began-*"))) == 1
+
+
+def raises_when_a_child_dies(run):
+    """As PyTorch does when a worker of a DataLoader dies; so many stacks make the handler of SIGTERM slow."""
+
+    def deep(frames):
+        return deep(frames - 1) if frames else time.sleep(1000)
+
+    def died(*_):
+        raise RuntimeError("a worker was killed by signal: Terminated")
+
+    for _ in range(60):
+        threading.Thread(target=deep, args=(90,), daemon=True).start()
+    signal.signal(signal.SIGCHLD, died)
+    workers = [subprocess.Popen(["sleep", "1000"]) for _ in range(2)]
+    run.log({"loss": 1.0})
+    run.flush()
+    (run.dir / "began").touch()
+    if run.hparams["x"] == 1:
+        workers[0].wait()
+        raise RuntimeError("a worker died")
+    if run.hparams["x"] == 2:
+        with contextlib.suppress(RuntimeError):
+            workers[0].wait()
+        return {"loss": 0.0}
+    try:
+        while True:
+            time.sleep(0.01)
+    finally:
+        raise ValueError("nothing to clean up")
+
+
+def test_what_a_run_raises_because_it_is_stopped_is_no_failure(tmp_path):
+    with started(setup_of(raises_when_a_child_dies), workers=3) as executor:
+        jobs = [job_in(tmp_path, index) for index in (1, 2, 3)]
+        for job in jobs:
+            executor.submit(job)
+        assert eventually(lambda: all((job.directory / "began").exists() for job in jobs))
+        for job in jobs:
+            executor.cancel(job.name)
+        death = "its process was killed by SIGTERM"
+        assert ends(executor, 3) == {job.name: Ended(job.name, death) for job in jobs}
+    for job in jobs:
+        found = read_run(job.directory, job.name)
+        assert (found.ended, found.metrics) == (None, {"loss": 1.0})
 
 
 def test_after_a_fork_that_hung_until_it_was_stopped_no_other_is_made(tmp_path, monkeypatch):

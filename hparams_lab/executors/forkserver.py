@@ -287,6 +287,7 @@ def _end_of(log: Path) -> str:
 
 
 def _signal_group(pid: int, number: int) -> None:
-    """Signal a run with all that it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)
+    """Signal a run with all that it started, itself first: it must not take the others' end for an error of its own."""
+    for send in (os.kill, os.killpg):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            send(pid, number)

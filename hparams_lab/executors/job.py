@@ -149,11 +149,13 @@ def perform(
         try:
             _introduce(run, setup, job)
             returned = train(run)
+            _leave_if_told()
             returned = _final({} if returned is None else returned, run, setup.experiment)
             _check_metrics(run, returned, setup.experiment)
             run.finish(returned)
             _keep(train, run)
         except BaseException as error:
+            _leave_if_told()
             if is_full_disk(error):
                 raise
             outcome, reason, details = _outcome_of(error, limit)
@@ -232,6 +234,8 @@ def _introduce(run: Run, setup: Setup, job: Job) -> None:
 
 
 _under_way: list[Run] = []
+_told_to_leave: list[int] = []
+"""The signal by which the process is to end: what is raised after it came is no error of the run."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -256,20 +260,28 @@ def _full_disk_is_unsaved(directory: Path) -> Iterator[None]:
 def leave_on(number: int) -> None:
     """On that signal, hand what the run has logged to the system, and die by the signal: its runner writes its end.
 
-    The training goes on meanwhile, so that no lock is left held, and nothing half-done.
+    The training goes on meanwhile, so that no lock is left held, and nothing half-done. Where it raises before that, as
+    PyTorch does when its workers die of the same signal, `perform` leaves in its place.
     """
 
-    def leave() -> None:
-        for run in _under_way:
-            with contextlib.suppress(HParamsLabError):
-                run.leave()
-        os._exit(128 + number)
-
     def begin_to_leave(*_: Any) -> None:
+        if _told_to_leave:
+            return
+        _told_to_leave.append(number)  # first: another signal's handler may raise at any point of this one
         faulthandler.dump_traceback(2)  # where it hung, into output.log
-        threading.Thread(target=leave, daemon=True).start()
+        threading.Thread(target=_leave_if_told, daemon=True).start()
 
     signal.signal(number, begin_to_leave)
+
+
+def _leave_if_told() -> None:
+    """End the process when it was told to, each run left as it is."""
+    if not _told_to_leave:
+        return
+    for run in _under_way:
+        with contextlib.suppress(HParamsLabError):
+            run.leave()
+    os._exit(128 + _told_to_leave[0])
 
 
 def redirect_output(path: Path) -> None:
