@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -487,7 +488,7 @@ def test_importing_the_package_does_not_import_keras():
 
 ON_JAX = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {folders!r}
 import test_keras_estimators as tests
 fits = [tests.KerasClassifier(tests.build, epochs=5, random_state=1).fit(tests.DIGITS, tests.LABELS) for _ in "ab"]
 assert fits[0].history_ == fits[1].history_
@@ -503,5 +504,6 @@ assert tests.keras.backend.backend() == "jax"
 @pytest.mark.slow
 def test_it_works_on_jax():
     pytest.importorskip("jax")
-    code, error = error_of(ON_JAX.format(tests=os.path.dirname(__file__)), KERAS_BACKEND="jax")
+    here = Path(__file__).parent
+    code, error = error_of(ON_JAX.format(folders=[str(here), str(here.parent)]), KERAS_BACKEND="jax")
     assert code == 0, error
