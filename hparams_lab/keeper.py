@@ -7,6 +7,10 @@ The keeper imports nothing, waits, and does one thing: when the other end of the
 stopped, or was killed), or the server is gone, it kills every process below itself and ends. On Linux that is all of
 them, also those that made themselves daemons, which come to it as to their reaper; elsewhere the server is given a
 moment to kill the process groups of its runs, and is killed.
+
+Janitors are killed last: processes that unlink the named semaphores and shared memory of others once those are gone,
+as Python's own resource tracker does. They end by themselves; killed with the rest they would leave `/dev/shm` full.
+https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ import select
 import signal
 import socket
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -27,6 +32,11 @@ PARENT_SECONDS = 0.5
 
 SERVER_SECONDS = 3.0
 """What the server has for its own end where the processes below cannot be told."""
+
+JANITOR_SECONDS = 2.0
+"""What janitors have for their work once all others are killed."""
+
+_JANITORS = (b"resource_tracker", b"torch_shm_manager")  # in their command lines: of multiprocessing, loky; of PyTorch
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # prctl(2)
 
@@ -94,16 +104,17 @@ def _watch(control_fd: int, runner: int, server: int) -> int:
 
 
 def _kill_below(server: int, statuses: dict[int, int]) -> None:
-    """Kill and reap until no process is left below this one."""
-    end = time.monotonic() + SERVER_SECONDS
+    """Kill and reap until no process is left below this one, the janitors last."""
+    began = time.monotonic()
     pause = 0.001
     while not _reap(statuses):
+        took = time.monotonic() - began
         below = descendants(os.getpid())
-        if below is None and time.monotonic() > end:
+        if below is None and took > SERVER_SECONDS:
             below = [server] if server not in statuses else []
         for pid in below or ():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+            if took > JANITOR_SECONDS or not is_janitor(pid):
+                kill(pid)
         time.sleep(pause)
         pause = min(2 * pause, 0.05)
 
@@ -122,15 +133,7 @@ def _reap(statuses: dict[int, int]) -> bool:
 
 def descendants(pid: int) -> list[int] | None:
     """The processes below one, by `/proc`; None where there is none."""
-    parents: dict[int, int] = {}
-    try:
-        names = os.listdir("/proc")
-    except OSError:
-        return None
-    for name in names:
-        if name.isdecimal():
-            with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
-                parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
+    parents = {one.pid: one.parent for one in _processes()}
     if os.getpid() not in parents:
         return None
     below = {pid}
@@ -139,6 +142,62 @@ def descendants(pid: int) -> list[int] | None:
         below.update(more)
         found += more
     return found
+
+
+def kill_group(group: int) -> bool:
+    """Kill a process group, but for its janitors where they can be told (`/proc`); whether any of those is left."""
+    try:
+        os.killpg(group, 0)  # mostly nothing is left: a look through all processes would cost more
+    except (ProcessLookupError, PermissionError):
+        return False
+    alive = [one.pid for one in _processes() if one.group == group and not one.is_zombie]
+    if not alive:  # or not to be told
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
+        return False
+    janitors = {pid for pid in alive if is_janitor(pid)}
+    for pid in alive:
+        if pid not in janitors:
+            kill(pid)
+    return bool(janitors)
+
+
+def is_janitor(pid: int) -> bool:
+    """Whether a process cleans up after others when they are gone, and ends then."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            command = file.read()
+    except OSError:
+        return False
+    return any(word in command for word in _JANITORS)
+
+
+def kill(pid: int) -> None:
+    """SIGKILL, to a process that may be gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+class _Process(NamedTuple):
+    """A line of /proc/PID/stat. https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html"""
+
+    pid: int
+    is_zombie: bool
+    parent: int
+    group: int
+
+
+def _processes() -> Iterator[_Process]:
+    """All processes, by `/proc`; none where there is none."""
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return
+    for name in names:
+        if name.isdecimal():
+            with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+                state, parent, group = file.read().rpartition(b")")[2].split()[:3]
+                yield _Process(int(name), state == b"Z", int(parent), int(group))
 
 
 def _become_reaper() -> None:

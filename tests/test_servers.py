@@ -2,13 +2,15 @@
 
 import contextlib
 import errno
+import multiprocessing
+import operator
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from multiprocessing import Pipe
+from multiprocessing import Pipe, shared_memory
 from pathlib import Path
 
 import cloudpickle
@@ -347,3 +349,59 @@ def test_what_loading_the_data_leaves_running_is_not_waited_for():
     began = time.monotonic()
     with started(setup_of(trains_with_helpers)):
         assert time.monotonic() - began < 60
+
+
+def leaves_semaphores(run):
+    """With a spawned process that waits for it, a semaphore and shared memory by name, then what its trial says."""
+    spawn = multiprocessing.get_context("spawn")
+    semaphore, memory = spawn.Semaphore(0), shared_memory.SharedMemory(create=True, size=16)
+    waiting = spawn.Process(target=operator.methodcaller("acquire"), args=(semaphore,), daemon=True)
+    waiting.start()
+    (run.dir / "names").write_text(f"sem.{semaphore._semlock.name[1:]} {memory.name.lstrip('/')} {waiting.pid}")
+    if run.hparams["x"] == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if run.hparams["x"] == 2:
+        os._exit(3)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(60)
+
+
+def left_by(job):
+    """What is left of a run that `leaves_semaphores`, once it has begun to."""
+    names = job.directory / "names"
+    assert eventually(lambda: names.exists() and len(names.read_text().split()) == 3)
+    *files, waiting = names.read_text().split()
+    return [name for name in files if Path("/dev/shm", name).exists()] + [waiting] * is_alive(waiting)
+
+
+@pytest.mark.parametrize("memory", [None, 2**30])
+def test_runs_that_are_killed_leave_no_semaphores(tmp_path, memory):
+    """The resource tracker, which unlinks them, is killed last: it ends by itself before that."""
+    executor = make_executor("process", Resources(workers=3, gpus="none", memory=memory))
+    try:
+        executor.start(setup_of(leaves_semaphores), lambda *_: None)
+        jobs = [job_in(tmp_path, index) for index in (1, 2, 3)]
+        for job in jobs:
+            executor.submit(job)
+        assert len(left_by(jobs[2])) == 3
+        executor.cancel(jobs[2].name)
+        assert ends(executor, 3).keys() == {job.name for job in jobs}
+        assert eventually(lambda: not any(left_by(job) for job in jobs))
+    finally:
+        executor.stop()
+
+
+@pytest.mark.parametrize("killed", ["runner", "keeper", "server"])
+def test_a_server_that_is_killed_leaves_no_semaphores(tmp_path, killed):
+    with serving(setup_of(leaves_semaphores)) as (handle, keeper, pid):
+        job = job_in(tmp_path, 3)
+        ours, theirs = Pipe()
+        with ours, theirs:
+            handle.run(job, theirs, anew=False)
+            assert len(left_by(job)) == 3
+            if killed == "runner":
+                handle.close()  # what its end does, whatever it is
+            else:
+                os.kill({"keeper": keeper, "server": pid}[killed], signal.SIGKILL)
+            assert eventually(lambda: not left_by(job))

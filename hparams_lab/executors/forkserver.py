@@ -28,6 +28,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -44,11 +45,14 @@ from hparams_lab.errors import DomainLoadError, HParamsLabError
 from hparams_lab.executors.child import live, loaded, out_at_the_end, preload
 from hparams_lab.executors.job import Job, Setup, Train, check
 from hparams_lab.executors.memory import MemoryLimit, oom_kills
-from hparams_lab.keeper import PARENT_SECONDS
+from hparams_lab.keeper import JANITOR_SECONDS, PARENT_SECONDS, kill_group
 from hparams_lab.paths import OUTPUT_LOG
 
 LAST_WORDS = 4096
 """Bytes of what a run printed that may tell why it died."""
+
+LEFT_SECONDS = 0.05
+"""How often to look at what a run left that cleans up after it."""
 
 NO_PROCESS_CODE = 71  # EX_OSERR of sysexits.h
 
@@ -189,6 +193,7 @@ class _Server:
         self._control, self._pickled, self._setup, self._train = control, pickled, setup, train
         self._memory = memory
         self._children: dict[int, _Child] = {}
+        self._groups_left: dict[int, float] = {}  # those of runs that are over, and until when they may clean up
         self._wakeup, wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
         wakeup.setblocking(False)
@@ -200,13 +205,14 @@ class _Server:
         """Fork and reap until the control socket ends, or the keeper was killed; then kill what is left."""
         with contextlib.suppress(EOFError, OSError):
             while os.getppid() == keeper:
-                ready = wait([self._control, self._wakeup], PARENT_SECONDS)
+                ready = wait([self._control, self._wakeup], LEFT_SECONDS if self._groups_left else PARENT_SECONDS)
                 if self._wakeup in ready:
                     self._reap()
                 if self._control in ready:
                     self._obey(*self._control.recv())
-        for pid in self._children:
-            _signal_group(pid, signal.SIGKILL)
+                self._kill_groups_left()
+        for pid in (*self._children, *self._groups_left):
+            kill_group(pid)
 
     def _obey(self, word: str, about: Any) -> None:
         if word == "signal":
@@ -244,9 +250,19 @@ class _Server:
                     return
                 child = self._children.pop(pid, None)
                 if child is not None:  # else it was started by something imported
-                    _signal_group(pid, signal.SIGKILL)  # what it left behind
+                    if kill_group(pid):  # what it left behind
+                        self._groups_left[pid] = time.monotonic() + JANITOR_SECONDS
                     code = os.waitstatus_to_exitcode(status)
                     self._control.send((child.name, code, child.died_for_want_of_memory(code)))
+
+    def _kill_groups_left(self) -> None:
+        """See to what runs left that cleans up after them: that it ends, and that nothing else came with it."""
+        for group, until in list(self._groups_left.items()):
+            if time.monotonic() > until:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(group, signal.SIGKILL)
+            if not kill_group(group):
+                del self._groups_left[group]
 
     def _fork(self, child: _Child, job: Job, pipe_fd: int) -> int:
         with warnings.catch_warnings():
@@ -286,8 +302,11 @@ def _end_of(log: Path) -> str:
     return ""
 
 
-def _signal_group(pid: int, number: int) -> None:
+def _signal_group(group: int, number: int) -> None:
     """Signal a run with all that it started, itself first: it must not take the others' end for an error of its own."""
+    if number == signal.SIGKILL:
+        kill_group(group)
+        return
     for send in (os.kill, os.killpg):
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            send(pid, number)
+            send(group, number)

@@ -26,7 +26,6 @@ import contextlib
 import itertools
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hparams_lab.errors import UsageError
+from hparams_lab.keeper import JANITOR_SECONDS, is_janitor, kill
 from hparams_lab.locks import is_held, lock_if_free
 
 try:
@@ -306,23 +306,23 @@ def _remove_left(home: Path) -> None:
 
 
 def _empty(group: Path, version: _Version) -> None:
-    """Kill what is in a group until it can be removed."""
-    deadline = time.monotonic() + CLOSE_SECONDS
+    """Kill what is in a group until it can be removed, the janitors last."""
+    began = time.monotonic()
     while group.exists():
         with contextlib.suppress(OSError):
             group.rmdir()
             return
-        _kill_all(group, version)
-        if time.monotonic() > deadline:
+        took = time.monotonic() - began
+        _kill_all(group, version, but_janitors=took < JANITOR_SECONDS)
+        if took > CLOSE_SECONDS:
             return  # removed by the next that makes a group here
         time.sleep(0.002)
 
 
-def _kill_all(group: Path, version: _Version) -> None:
-    if version.kill_all:
+def _kill_all(group: Path, version: _Version, but_janitors: bool) -> None:
+    if version.kill_all and not but_janitors:
         with contextlib.suppress(OSError):
             (group / version.kill_all).write_text("1")
     for pid in map(int, _words(group / "cgroup.procs")):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if pid > 0:  # 0 is a process that cannot be seen from here
-                os.kill(pid, signal.SIGKILL)
+        if pid > 0 and not (but_janitors and is_janitor(pid)):  # 0 is a process that cannot be seen from here
+            kill(pid)
