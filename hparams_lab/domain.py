@@ -8,9 +8,7 @@ It may have a `VERSION`, a string or a whole number: a directory holds the resul
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
 import inspect
 import os
 import sys
@@ -21,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
+from hparams_lab.domain_files import module_of_file
 from hparams_lab.errors import DomainLoadError, HParamsLabError, UsageError
 from hparams_lab.executors.job import Target, Train
 from hparams_lab.executors.seeding import loading_alike
@@ -206,23 +205,10 @@ def _load_file(path: Path) -> ModuleType:
         raise DomainLoadError(
             f"there is no file {path.name!r} in {path.parent}; give a built-in name, a module or a file"
         )
-    name = f"_domain_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise DomainLoadError(f"{path.name!r} is not a Python file; a domain is a module or a .py file")
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        with loading_alike():
-            spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    with loading_alike():
+        return module_of_file(path)
 
 
 def _experiment(module: ModuleType, source: str) -> Experiment:

@@ -450,13 +450,11 @@ def forgotten_modules(monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
 
     def load(path):
-        for name in [name for name in sys.modules if name.startswith("_domain_tuning")]:
-            del sys.modules[name]
+        sys.modules.pop("tuning", None)
         return load_domain(path)
 
     yield load
-    for name in [name for name in sys.modules if name.startswith("_domain_tuning")]:
-        del sys.modules[name]
+    sys.modules.pop("tuning", None)
 
 
 def test_a_file_that_changed_is_told_and_not_refused(here, forgotten_modules):

@@ -68,6 +68,7 @@ LAYERS = (
         "executors",
         "sources",
         "fingerprint",
+        "domain_files",
         "domain",
         "plan",
         "sweep_dir",
