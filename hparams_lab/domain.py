@@ -25,6 +25,7 @@ from hparams_lab.executors.job import Target, Train
 from hparams_lab.executors.seeding import loading_alike
 from hparams_lab.experiment import Experiment
 from hparams_lab.fingerprint import fingerprint
+from hparams_lab.functions import globals_of
 from hparams_lab.overrides import with_overrides
 from hparams_lab.paths import local
 from hparams_lab.sources import hash_of_sources
@@ -93,12 +94,23 @@ class ModuleTarget:
 
 @dataclass(frozen=True, slots=True)
 class FunctionTarget:
-    """A train function handed over as an object."""
+    """A train function handed over as an object. `script` is the file of the program that defines it, if it does."""
 
     train: Train
+    script: str | None = None
 
     def load(self) -> Train:
-        """The function."""
+        """The function. In a process without a program, what it uses of its script can be found in `__main__`.
+
+        So it can be pickled there, and a process that is spawned imports the script as `__mp_main__`, as everywhere.
+        https://docs.python.org/3/library/multiprocessing.html#the-spawn-and-forkserver-start-methods
+        """
+        main = sys.modules["__main__"]
+        if self.script is not None and getattr(main, "__file__", None) is None:
+            main.__file__ = self.script
+            for name, value in globals_of(self.train).items():
+                if getattr(value, "__module__", None) == "__main__":
+                    setattr(main, name, value)
         return self.train
 
     @property
@@ -162,7 +174,14 @@ def name_of_domain(source: str) -> str:
 def function_domain(experiment: Experiment, train: Train) -> Domain:
     """The domain of an experiment and a train function."""
     name = getattr(train, "__name__", type(train).__name__)
-    return Domain(name, experiment, FunctionTarget(train), {"domain": name, "data": None}, source=fingerprint(train))
+    target, identity = FunctionTarget(train, _script()), {"domain": name, "data": None}
+    return Domain(name, experiment, target, identity, source=fingerprint(train))
+
+
+def _script() -> str | None:
+    """The file of this program; None in a notebook, a console, or for `python -c`."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    return os.path.abspath(file) if file and os.path.isfile(file) else None
 
 
 def load_module(source: str) -> ModuleType:

@@ -43,6 +43,17 @@ def function_text(value: Any, text: Text, tell: Tell) -> str | None:
     return None
 
 
+def globals_of(value: Any) -> dict[str, Any]:
+    """What a function, method, partial or callable object finds by name where it is defined."""
+    if isinstance(value, types.FunctionType):
+        return value.__globals__
+    for inner in ("func", "__func__", "__wrapped__"):  # of a partial, a method, what is decorated
+        if callable(getattr(value, inner, None)):
+            return globals_of(getattr(value, inner))
+    call = getattr(type(value), "__call__", None)  # noqa: B004 - its function, not whether it has one
+    return call.__globals__ if isinstance(call, types.FunctionType) else {}
+
+
 def _of_function(function: types.FunctionType, text: Text, tell: Tell) -> str:
     name, digest = function.__qualname__, _hash(function.__code__)
     if "<" not in name:

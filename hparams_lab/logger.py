@@ -359,6 +359,12 @@ class Run:
         _, value = self._events.last.get(tag, (0, math.nan))
         return "" if math.isfinite(value) and abs(value) <= LARGEST_SCALAR else f"the objective {tag!r} is {value}"
 
+    def __reduce__(self) -> Any:
+        raise UsageError(
+            f"run {self.name!r} cannot be sent to another process or copied, since it belongs to the one that started "
+            "it; hand over run.dir and run.hparams, and log what comes back"
+        )
+
     def _check_open(self) -> None:
         """Raise what keeps the run from being logged to."""
         if self._events.abandoned:

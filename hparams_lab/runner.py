@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -111,6 +112,7 @@ def run_sweep(
     another runner works in `logdir`, UnsavedError when its disk is full, and MissingMetricError when the train function
     leaves out a declared metric.
     """
+    _check_is_a_program()
     occupy_standard_descriptors()
     root = local(logdir)
     seconds = None if timeout is None else checked_seconds(timeout)
@@ -135,6 +137,16 @@ def run_sweep(
     if results is None:
         raise KeyboardInterrupt
     return results
+
+
+def _check_is_a_program() -> None:
+    """Raise where a process that was spawned only imports the program: it would begin the sweep again."""
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is not None and getattr(processes.current_process(), "_inheriting", False):
+        raise UsageError(
+            "run_sweep is called while a process of a run imports this program; put the call under "
+            "if __name__ == '__main__':"
+        )
 
 
 def _as_domain(domain: Domain | Experiment | str, train: Train | None, executor: Executor) -> Domain:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 
 from hparams_lab.errors import DomainLoadError, HParamsLabError, UnsavedError
+from hparams_lab.executors import again
 from hparams_lab.executors.job import Job, Setup, Train, leave_on, perform, probe, redirect_output
 from hparams_lab.executors.memory import MemoryLimit, prefer_to_be_killed
 from hparams_lab.executors.seeding import loading_alike
@@ -33,6 +34,7 @@ def live(job: Job, pipe: Connection, limit: MemoryLimit | None, load: Callable[[
     die_with_parent()
     faulthandler.enable(2)  # a crash tells in output.log where it was
     leave_on(signal.SIGTERM)
+    sys.argv = [again.__file__]
     reporter = Reporter(pipe)
     try:
         redirect_output(job.directory / OUTPUT_LOG)

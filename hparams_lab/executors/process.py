@@ -25,11 +25,12 @@ import cloudpickle
 
 from hparams_lab.domain import Description
 from hparams_lab.errors import UsageError
-from hparams_lab.executors import Asked, OnReport, Resources
+from hparams_lab.executors import Asked, OnReport, Resources, again
 from hparams_lab.executors.devices import Share, shares
 from hparams_lab.executors.job import Ended, Job, Setup
 from hparams_lab.executors.memory import check_limit
 from hparams_lab.executors.server import Exit, ServerHandle
+from hparams_lab.paths import OUTPUT_LOG
 from hparams_lab.results import Outcome
 
 READY_SECONDS = 20.0
@@ -212,7 +213,10 @@ class ProcessExecutor:
         if exit.out_of_memory:
             limit = f" (--memory {self._memory / 1e6:g}MB)" if self._memory else ""
             return Ended(exit.name, f"it ran out of memory{limit} and was killed", Outcome.OUT_OF_MEMORY)
-        return Ended(exit.name, _death(exit.code), unsaved=running.unsaved)
+        death = _death(exit.code)
+        if death and again.said_in(running.job.directory / OUTPUT_LOG):
+            death = again.WORDS
+        return Ended(exit.name, death, unsaved=running.unsaved)
 
     def _let_go(self, name: str) -> _Running:
         running = self._running.pop(name)
