@@ -207,7 +207,7 @@ def test_the_two_scripts_are_there_and_run(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Best: run-000" in done.stdout
     assert "hparams-lab board" in done.stdout
-    done = run([ROOT / "scripts/test", "--collect-only", "-q", __file__], ROOT)
+    done = run([ROOT / "scripts/test", "--all", "--collect-only", "-q", __file__], ROOT)
     assert "test_the_two_scripts_are_there_and_run" in done.stdout
 
 

@@ -62,7 +62,7 @@ NO_SCALARS = ("hparams", "text")
 
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
-_NOT_READ = ("histo", "image", "audio")
+_NOT_READ = ("histo", "audio")
 _TIME = 0x09  # the key of Event.wall_time
 _CRC_OF_ZEROS = google_crc32c.value(bytes(8))
 
