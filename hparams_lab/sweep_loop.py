@@ -89,6 +89,7 @@ class SweepLoop:
     def run(self) -> Iterator[SweepEvent]:
         """Fill the slots, wait, tell; when asked to stop only wait for what is running, or stop that too."""
         told = False
+        yield from self._notes()
         while self._running or not (self.stop.asked() or (self._to_do.is_over and not self.has_work())):
             while len(self._running) < self.executor.slots and not self.stop.asked():
                 spec = self._again.popleft() if self._again else self._next()
@@ -133,11 +134,17 @@ class SweepLoop:
             self.stop.raising = False
         reports, self._reports = self._reports, []
         yield from reports
+        yield from self._notes()
         for one in ended:
             event = self._finish(one)
             yield event
             if isinstance(event, RunEnded):
                 yield from (SweepNote(f"{event.result.name}: {note}") for note in notes_of(event.result))
+
+    def _notes(self) -> Iterator[SweepNote]:
+        """What the executor has to say of how it trains."""
+        while self.executor.notes:
+            yield SweepNote(self.executor.notes.pop(0))
 
     def _stop_what_takes_too_long(self) -> None:
         if self.timeout is None:

@@ -13,6 +13,7 @@ from hparams_lab.domain import load_domain
 from hparams_lab.executors import process
 from hparams_lab.executors.seeding import loading_alike, seed_everything
 from hparams_lab.results import Outcome
+from hparams_lab.sweep_events import RunStarted, SweepNote
 from tests.tiers import slow
 
 DRAWS = """
@@ -41,7 +42,7 @@ def swept(domain, logdir, **options):
     said = []
     results = lab.run_sweep(domain, logdir=logdir, observe=said.append, **options)
     assert [run.outcome for run in results.runs] == [Outcome.COMPLETED] * len(results.runs)
-    notes = [event.text for event in said if hasattr(event, "text")]
+    notes = [event.text for event in said if isinstance(event, SweepNote)]
     return [dict(run.metrics) for run in results.runs], notes
 
 
@@ -147,3 +148,107 @@ def test_a_framework_imported_while_something_is_loaded_in_a_run_has_the_runs_se
     finally:
         random.setstate(state)
         sys.modules.pop("torch")
+
+
+STARTS = {
+    "a pool": """
+from concurrent.futures import ThreadPoolExecutor
+POOL = ThreadPoolExecutor(1)
+POOL.submit(int).result()
+def computed(): return POOL.submit(float, 1).result()
+""",
+    "a thread and its queues": """
+import queue, threading
+ASKED, ANSWERS = queue.Queue(), queue.Queue()
+def answers():
+    while True:
+        ANSWERS.put(float(ASKED.get()))
+threading.Thread(target=answers, daemon=True, name="answers").start()
+def computed():
+    ASKED.put(1)
+    return ANSWERS.get()
+""",
+    "a thread that Python does not list": """
+import _thread, queue
+ASKED, ANSWERS = queue.Queue(), queue.Queue()
+def answers():
+    while True:
+        ANSWERS.put(float(ASKED.get()))
+_thread.start_new_thread(answers, ())
+def computed():
+    ASKED.put(1)
+    return ANSWERS.get()
+""",
+}
+HARMLESS = {
+    "a pool of OpenBLAS": """
+import numpy as np
+ONES = np.ones((400, 400))
+ONES @ ONES
+def computed(): return float((ONES @ ONES)[0, 0]) / 400
+""",
+    "the thread of a progress bar": """
+import threading
+class TMonitor(threading.Thread):
+    def run(self): threading.Event().wait()
+TMonitor(daemon=True).start()
+def computed(): return 1.0
+""",
+    "a thread that has ended": """
+import threading
+thread = threading.Thread(target=int)
+thread.start()
+thread.join()
+def computed(): return 1.0
+""",
+}
+DOMAIN = """
+import os
+import hparams_lab as lab
+EXPERIMENT = lab.Experiment([lab.HParam("x", lab.Discrete([1, 2]))], [lab.Metric("one", goal="min")])
+def train(run): return {"one": computed(), "parent": os.getppid(), "imported_by": IMPORTED_BY}
+IMPORTED_BY = os.getpid()
+"""
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """What hangs is stopped for its time, long before a fork that hangs would be taken for one."""
+    monkeypatch.setattr(process, "READY_SECONDS", 600.0)
+    return {"timeout": 60, "workers": 1, "cpus_per_run": 2}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+@pytest.mark.parametrize("started", STARTS)
+def test_a_module_that_starts_a_thread_gets_no_fork_and_it_is_said_before_the_first_run(started, tmp_path, patient):
+    (tmp_path / "starts.py").write_text(STARTS[started] + DOMAIN)
+    events = []
+    options = {"logdir": tmp_path / "logs", "observe": events.append, **patient}
+    runs = lab.run_sweep(str(tmp_path / "starts.py"), **options).runs
+    assert [run.metrics.get("one") for run in runs] == [1.0, 1.0]
+    assert len({run.metrics["imported_by"] for run in runs}) == 2
+    said = [number for number, event in enumerate(events) if isinstance(event, SweepNote)]
+    begun = [number for number, event in enumerate(events) if isinstance(event, RunStarted)]
+    assert len(said) == 1
+    assert said[0] < begun[0]
+    assert "while the domain was loaded, and a fork would hang; each run gets a fresh inter" in events[said[0]].text
+    assert "move what computes at module level into train() or load_data()" in events[said[0]].text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+@pytest.mark.parametrize("started", HARMLESS)
+def test_threads_that_no_fork_misses_are_no_reason(started, tmp_path, patient):
+    (tmp_path / "starts.py").write_text(HARMLESS[started] + DOMAIN)
+    runs, notes = swept(str(tmp_path / "starts.py"), tmp_path / "logs", **patient)
+    assert [run["one"] for run in runs] == [1.0, 1.0]
+    assert len({run["imported_by"] for run in runs}) == 1
+    assert notes == []
+
+
+@slow
+def test_with_ray_it_is_said_once_too(tmp_path, patient):
+    pytest.importorskip("ray")
+    (tmp_path / "starts.py").write_text(STARTS["a pool"] + DOMAIN)
+    _, notes = swept(str(tmp_path / "starts.py"), tmp_path / "logs", executor="ray", timeout=60, workers=2)
+    assert len(notes) == 1
+    assert "a fork would hang" in notes[0]

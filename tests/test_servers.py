@@ -30,6 +30,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
 
 HANGS = 90.0
 """Seconds that only what waits in vain takes."""
+HUNG = "a fork hung: something ran while the domain was loaded"
 EXPERIMENT = lab.Experiment([lab.HParam("x", lab.Discrete([1, 2, 3, 4]))], [lab.Metric("loss")])
 
 
@@ -334,6 +335,24 @@ def test_after_a_fork_that_hung_until_it_was_stopped_no_other_is_made(tmp_path, 
         assert ends(executor, 1).keys() == {second.name}
         executor.submit(third)
         assert ends(executor, 1) == {third.name: Ended(third.name)}
+        assert [note.partition(";")[0] for note in executor.notes] == [HUNG]
+
+
+def test_forks_that_hang_are_replaced_by_fresh_interpreters_and_it_is_said_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "READY_SECONDS", 0.5)
+
+    hang = tmp_path / "hang"
+
+    def hangs_in_forks():
+        os.register_at_fork(after_in_child=lambda: [time.sleep(0.01) for _ in iter(hang.exists, False)])
+
+    jobs = [job_in(tmp_path, index) for index in (1, 2)]
+    with started(setup_of(trains, hangs_in_forks), workers=2) as executor:
+        hang.touch()
+        for job in jobs:
+            executor.submit(job)
+        assert ends(executor, 2) == {job.name: Ended(job.name) for job in jobs}
+        assert [note.partition(";")[0] for note in executor.notes] == [HUNG]
 
 
 def test_what_loading_the_data_leaves_running_is_not_waited_for():

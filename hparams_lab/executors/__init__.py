@@ -39,11 +39,13 @@ class Executor(Protocol):
       slots: so many jobs may be under way at once.
       trains_here: whether runs train in this process, where nothing stops them but an exception.
       hold: a descriptor that all processes of the sweep are to keep, if there is one; set before `start`.
+      notes: what is worth knowing of how it trains, each in a line; who tells them takes them out.
     """
 
     slots: int
     trains_here: bool
     hold: int | None
+    notes: list[str]
 
     def describe(self, source: str) -> Description:
         """What a domain module declares, imported where the runs will be. Raises DomainLoadError."""

@@ -8,7 +8,7 @@ process per job. Messages on the control socket:
     out  (the pickled Description, None), or (None, error)
     in   ("start", (the pickled Setup, bytes of memory per run or None, whether a descriptor follows))
     in   a descriptor that every process of the sweep is to hold, if one follows
-    out  (None, None) when runs can train, else (None, error)
+    out  (why no fork of it can be used, or "", None) when runs can train, else (None, error)
     in   ("run" or "run anew", Job) followed by the descriptor of the run's pipe
     in   ("signal", (name, number))
     out  (name, exit status, whether it died for want of memory)
@@ -30,7 +30,6 @@ import sys
 import tempfile
 import time
 import traceback
-import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.reduction import recv_handle
@@ -43,6 +42,7 @@ import hparams_lab
 from hparams_lab.domain import describe, is_file, load_module
 from hparams_lab.errors import DomainLoadError, HParamsLabError
 from hparams_lab.executors.child import live, loaded, out_at_the_end, preload
+from hparams_lab.executors.forking import fork_quietly, why_no_fork
 from hparams_lab.executors.job import Job, Setup, Train, check
 from hparams_lab.executors.memory import MemoryLimit, oom_kills
 from hparams_lab.keeper import JANITOR_SECONDS, PARENT_SECONDS, kill_group
@@ -79,12 +79,12 @@ def main(fd: int, keeper: int) -> None:
                     pickled, memory, descriptor_follows = about
                     if descriptor_follows:
                         recv_handle(control)  # held until this process and its runs are gone
-                    setup, train = _get_ready(pickled)
+                    setup, train, why_anew = _get_ready(pickled)
                     break
                 control.send((_described(about), None))
             except HParamsLabError as error:
                 control.send((None, error))
-        control.send((None, None))
+        control.send((why_anew, None))
         _Server(control, pickled, setup, train, memory).serve(keeper)
 
 
@@ -98,14 +98,21 @@ def _described(source: str) -> bytes:
     return pickled
 
 
-def _get_ready(pickled: bytes) -> tuple[Setup, Train]:
-    """Load the train function, see that it can train, and import the framework: the slowest last."""
+def _get_ready(pickled: bytes) -> tuple[Setup, Train, str]:
+    """Load the train function, see that it can train, and import the framework: the slowest last.
+
+    Where no fork can be used, what the forks would share is not imported, and it is said why.
+    """
     setup, train = loaded(pickled)
+    if why_anew := why_no_fork():
+        if error := _error_of_check(train):
+            raise error
+        return setup, train, why_anew
     if _check_in_a_child(train):
         check(train)
     preload(setup)
     _preload_for_optimizers()
-    return setup, train
+    return setup, train, why_no_fork()
 
 
 def _preload_for_optimizers() -> None:
@@ -265,11 +272,7 @@ class _Server:
                 del self._groups_left[group]
 
     def _fork(self, child: _Child, job: Job, pipe_fd: int) -> int:
-        with warnings.catch_warnings():
-            # threads of imported libraries; none has run, and where one has, `probe` finds out
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("ignore", RuntimeWarning)
-            pid = os.fork()
+        pid = fork_quietly()  # what is missing there was looked for, or `probe` finds out
         if pid == 0:
             with out_at_the_end():
                 os.setpgid(0, 0)

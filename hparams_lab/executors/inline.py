@@ -34,6 +34,7 @@ class InlineExecutor:
         self._threads = threads_environment(max(1, int(resources.cpus_per_run or 1)))
         os.environ.update(self._threads)
         self.hold: int | None = None
+        self.notes: list[str] = []
         self._jobs: list[Job] = []
 
     def describe(self, source: str) -> Description:

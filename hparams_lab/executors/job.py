@@ -26,6 +26,7 @@ from hparams_lab.afterwards import add_text
 from hparams_lab.ending import outcome_of, was_raised
 from hparams_lab.errors import HParamsLabError, LogDirError, MissingMetricError, UnsavedError
 from hparams_lab.events.reader import OUTCOME_TAG
+from hparams_lab.executors.forking import jax_has_run
 from hparams_lab.executors.memory import MemoryLimit
 from hparams_lab.executors.seeding import seed_everything
 from hparams_lab.experiment import Experiment
@@ -320,7 +321,8 @@ class _Output(io.FileIO):
 def probe() -> None:
     """Use what a framework cannot use any more in a fork of a process that ran it: it hangs here, not in a training.
 
-    TensorFlow's and PyTorch's pools of threads are not there in a fork, and who waits for them waits for ever.
+    The pools of threads of TensorFlow, PyTorch and JAX are not there in a fork, and who waits for them waits for ever.
+    JAX is asked only where it has run already: it takes its time to begin.
     """
     tensorflow: Any = sys.modules.get("tensorflow")
     torch: Any = sys.modules.get("torch")
@@ -328,6 +330,9 @@ def probe() -> None:
         tensorflow.function(lambda x: x + 1)(tensorflow.ones(1)).numpy()
     if hasattr(torch, "ones"):
         torch.ones(1 << 16).sum().item()
+    if jax_has_run():
+        jax: Any = sys.modules["jax"]
+        jax.jit(lambda x: x + 1)(1.0).block_until_ready()
 
 
 def attempts_markdown(attempts: Sequence[Attempt]) -> str:

@@ -7,9 +7,9 @@ A crash, a leak or a hang touches one run only, and a run costs a fork instead o
 takes. There is one server per accelerator, which sees no other (`devices`). A server (`forkserver`, `keeper`) ends with
 this process, whatever ends it, and its runs with it.
 
-A fork that does not say in time that it can train hangs, since something has run in the server that forks do not
-survive; its job, and all later ones, get an interpreter of their own. So do the later ones where its time is over
-before that.
+Where something has run in the server that forks do not survive (`forking`), its runs get interpreters of their own. A
+fork that does not say in time that it can train hangs all the same; its job, and all later ones, get an interpreter of
+their own. So do the later ones where its time is over before that. Why runs do is said once, in `notes`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from hparams_lab.domain import Description
 from hparams_lab.errors import UsageError
 from hparams_lab.executors import Asked, OnReport, Resources, again
 from hparams_lab.executors.devices import Share, shares
+from hparams_lab.executors.forking import FRESH, WAY_OUT
 from hparams_lab.executors.job import Ended, Job, Setup
 from hparams_lab.executors.memory import check_limit
 from hparams_lab.executors.server import Exit, ServerHandle
@@ -81,6 +82,7 @@ class ProcessExecutor:
         self._memory = resources.memory
         self._running: dict[str, _Running] = {}
         self.hold: int | None = None
+        self.notes: list[str] = []
 
     def describe(self, source: str) -> Description:
         """What a domain module declares, imported in a server and not here: the runner stays small."""
@@ -122,7 +124,7 @@ class ProcessExecutor:
         if running is not None and running.kill_at is None:
             now = time.monotonic()
             if running.ready_by is not None and now >= running.ready_by - READY_SECONDS + DOUBT_SECONDS:
-                running.lane.forks_hang = True
+                self._begin_anew(running.lane)
             running.kill_at = now + GRACE_SECONDS
             self._signal(running, signal.SIGTERM)
 
@@ -138,7 +140,14 @@ class ProcessExecutor:
         for lane in lanes:
             lane.server.begin_start(self._setup, self._memory, self.hold)
         for lane in lanes:
-            lane.server.answer()
+            if why := lane.server.answer():
+                self._begin_anew(lane, f"{why}, and a fork would hang")
+
+    def _begin_anew(self, lane: _Lane, why: str = "a fork hung: something ran while the domain was loaded") -> None:
+        """Have the lane's later runs get interpreters of their own, and say so once."""
+        if not any(each.forks_hang for each in self._lanes):
+            self.notes.append(f"{why}; {FRESH}; {WAY_OUT}")
+        lane.forks_hang = True
 
     def _free_lane(self) -> _Lane:
         """The lane with the most free slots."""
@@ -169,7 +178,8 @@ class ProcessExecutor:
                 self._signal(running, signal.SIGKILL)
             elif running.ready_by is not None and now >= running.ready_by:
                 running.ready_by = None
-                running.replace = running.lane.forks_hang = True
+                running.replace = True
+                self._begin_anew(running.lane)
                 self._signal(running, signal.SIGKILL)
 
     def _signal(self, running: _Running, number: int) -> None:

@@ -92,6 +92,8 @@ class RayExecutor:
         self._driver: subprocess.Popen[bytes] | None = None
         self.slots = resources.workers or 1
         self.hold: int | None = None  # a descriptor that the driver keeps
+        self.notes: list[str] = []
+        self._noted: set[str] = set()  # each worker says them
         if resources.ray_address is None:
             self._share_this_machine()
         else:
@@ -178,6 +180,11 @@ class RayExecutor:
             (self.slots,) = about
         elif word == "report":
             self._on_report(*about)
+        elif word == "note":
+            (note,) = about
+            if note not in self._noted:
+                self._noted.add(note)
+                self.notes.append(note)
         elif word == "error":
             raise about[0]
         elif word == "ended":

@@ -9,7 +9,7 @@ Messages on the control socket:
     out  ("answer", what came of it)
     in   ("run", Job), ("cancel", name), ("stop", None)
     out  ("slots", how many runs there is room for), whenever that changes
-    out  ("report", name, step, metrics), ("ended", Ended)
+    out  ("report", name, step, metrics), ("note", what is worth knowing), ("ended", Ended)
     out  ("error", HParamsLabError) in place of an answer, or where no run can be begun
 
 A task (`ray_task`) yields such messages too, and the driver passes them on. The end of the control socket is the end of
@@ -137,7 +137,7 @@ class _Driver:
         try:
             for said in task:
                 last = ray.get(said)
-                if last[0] == "report":
+                if last[0] in ("report", "note"):
                     self._say(*last)
         except Exception as error:
             failure = error

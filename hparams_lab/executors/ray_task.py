@@ -45,6 +45,7 @@ def carry_out(directory: str, payload: bytes, setup: list[Any]) -> Iterator[Mess
             yield "answer", cloudpickle.dumps(place.executor.describe(about))
             return
         place.get_ready(setup[0])
+        yield from place.said()
         if word == "start":
             yield "answer", None
         else:
@@ -86,9 +87,15 @@ class _Place:
                 ended = self.executor.wait(LOOK_SECONDS)
             except KeyboardInterrupt:  # how Ray cancels a task
                 self.executor.cancel(job.name)
-            while self._reports:  # one by one: Ray sends something into the generator
-                yield self._reports.pop(0)
+            yield from self.said()
         yield "ended", ended[0]
+
+    def said(self) -> Iterator[Message]:
+        """What was reported, and the executor's notes, one by one: Ray sends something into the generator."""
+        while self._reports:
+            yield self._reports.pop(0)
+        while self.executor.notes:
+            yield "note", self.executor.notes.pop(0)
 
     def _report(self, *said: Any) -> None:
         self._reports.append(("report", *said))
