@@ -96,16 +96,21 @@ class Scanner:
         at = 0
         if not base:  # its version and its session's start, before what repeats
             at = self.read_one_by_one(data, at, end, base, left, HEAD)
-        short, likely = 0, None
+        short = nothing = 0
+        likely = None
         while not self.ended and end - at > SHORT_TAIL:
             before = at
-            if short < MOST_SHORT:
+            if short < MOST_SHORT and nothing < 2:
                 at, records = self._repeated(data, at, end, base)
                 if records:
-                    short = short + 1 if records < SHORT_STRETCH else 0
+                    short, nothing = short + 1 if records < SHORT_STRETCH else 0, 0
                     continue
-            likely = _likely_records(data, at, end) if likely is None else likely
-            at = self._gathered(data, at, end, base, likely)
+                nothing += 1
+            if nothing == 1:  # perhaps the rest of a turn of a loop
+                at = self.read_one_by_one(data, at, end, base, left, HEAD)
+            else:
+                likely = _likely_records(data, at, end) if likely is None else likely
+                at = self._gathered(data, at, end, base, likely)
             if at == before:  # a record that is broken, or longer than the piece
                 at = self.read_one_by_one(data, at, end, base, left, 1)
                 if at == before:
