@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import hparams_lab as lab
-from hparams_lab import disk
+from hparams_lab import disk, domain_files
 from hparams_lab.domain import function_domain, load_domain
 from hparams_lab.errors import DomainLoadError, LogDirError, UsageError
 from hparams_lab.events.declaration import current_declaration, experiment_message
@@ -450,11 +450,15 @@ def forgotten_modules(monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
 
     def load(path):
-        sys.modules.pop("tuning", None)
+        forget()
         return load_domain(path)
 
+    def forget():
+        for name in [name for name in sys.modules if name == "tuning" or name.startswith(f"{domain_files.__name__}.")]:
+            del sys.modules[name]
+
     yield load
-    sys.modules.pop("tuning", None)
+    forget()
 
 
 def test_a_file_that_changed_is_told_and_not_refused(here, forgotten_modules):

@@ -32,7 +32,7 @@ def train(run):
 
 
 def draws_in(folder):
-    (folder / "drawn_beside.py").write_text("import random\nVALUE = random.gauss()\n")
+    (folder / "drawn_beside.py").write_text("import random\nVALUE = random.gauss(0, 1)\n")
     (folder / "draws.py").write_text(DRAWS)
     return str(folder / "draws.py")
 

@@ -14,6 +14,7 @@ import time
 import pytest
 
 import hparams_lab as lab
+from hparams_lab.cli.table import cut
 from hparams_lab.events.logdir import load_sweep, save_sweep
 from hparams_lab.owner import owned
 from hparams_lab.paths import LogDirPaths
@@ -238,3 +239,8 @@ def test_waiting_into_a_pipe_is_told_once(tmp_path):
         assert second[0] == "\n"
         watching.send_signal(signal.SIGINT)
         assert watching.wait(20) == 0
+
+
+def test_a_terminal_without_a_size_has_room():
+    """Python 3.10 says 0 columns there."""
+    assert [cut("a long line", width) for width in (-1, 0, 1, 5)] == ["", "", "…", "a …ne"]

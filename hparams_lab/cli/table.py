@@ -191,6 +191,8 @@ def cut(text: str, width: int) -> str:
     """A text in at most `width` columns; what is cut out of its middle leaves an ellipsis."""
     if width_of(text) <= width:
         return text
+    if width < 1:
+        return ""
     head, tail = text[:width], text[-width:]
     while width_of(head) > width // 2:
         head = head[:-1]
@@ -213,7 +215,13 @@ def terminal_width() -> int:
     """The columns of the terminal; unlimited where the output goes elsewhere and COLUMNS does not say."""
     if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdecimal():
         return UNLIMITED
-    return shutil.get_terminal_size().columns
+    return terminal_size()[0]
+
+
+def terminal_size() -> tuple[int, int]:
+    """Columns and lines of the terminal; 80 and 24 where it does not say (Python 3.10 has 0 then)."""
+    columns, lines = shutil.get_terminal_size()
+    return columns or 80, lines or 24
 
 
 def ramp() -> str:

@@ -6,7 +6,6 @@ On a terminal it is refreshed in place; elsewhere it is printed anew when a run 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import click
 
 from hparams_lab.cli.leaderboard import Leaderboard
 from hparams_lab.cli.standing import State
-from hparams_lab.cli.table import cut, echo, terminal_width
+from hparams_lab.cli.table import cut, echo, terminal_size, terminal_width
 from hparams_lab.progress import lines as drawn
 from hparams_lab.progress.standing import Standing
 from hparams_lab.words import in_units, visible
@@ -69,7 +68,7 @@ def _watch_in_place(looks: Iterator[Seen | Waiting]) -> None:
     try:
         with Live(console=Console(), screen=True, auto_refresh=False) as live:
             while True:
-                lines = _screen(seen, *shutil.get_terminal_size())
+                lines = _screen(seen, *terminal_size())
                 live.update(Text.from_ansi("\n".join(lines), no_wrap=True), refresh=True)
                 seen = next(looks)
     finally:

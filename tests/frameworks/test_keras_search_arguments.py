@@ -98,7 +98,7 @@ def test_a_clone_keeps_the_very_parameters():
     estimator = clone(KerasRegressor(build, units=units, epochs=np.int64(2)))
     found = estimator.get_params()
     assert (found["units"], type(found["units"]), type(found["epochs"])) == (5, np.int64, np.int64)
-    assert found["rate"] is KerasRegressor(build).get_params()["rate"]
+    assert (found["rate"], type(found["rate"])) == (RATE, type(RATE))
     assert estimator.fit(X, SUMS).epoch_ == 2
 
 
