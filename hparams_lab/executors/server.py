@@ -140,7 +140,8 @@ class ServerHandle:
         if self._process is None:
             self._start()
         assert self.control is not None
-        self.control.send((word, about))
+        # not `send`: an error there keeps a buffer of io's, whose end in a cycle is an error of its own, or worse
+        self.control.send_bytes(pickle.dumps((word, about)))
 
     def _received(self) -> Any:
         assert self.control is not None
