@@ -30,8 +30,8 @@ from hparams_lab.measured import Intake, Summary, is_quick, unranked, warn_of_st
 from hparams_lab.reopen import Reopened
 from hparams_lab.results import Outcome
 from hparams_lab.scalar import LARGEST_SCALAR, checked_step, checked_tag, is_of_system
-from hparams_lab.trial import HParams
-from hparams_lab.values import Value, short, trial_id
+from hparams_lab.trial import HParams, stored_values
+from hparams_lab.values import short, trial_id
 
 if TYPE_CHECKING:
     from hparams_lab.experiment import Experiment
@@ -397,10 +397,3 @@ def _finish_forgotten() -> None:
     for run in list(_unfinished):
         ticker.call_later(partial(run.finish, None, *outcome_of(getattr(sys, "last_value", None))))
     ticker.make_calls()
-
-
-def stored_values(hparams: Mapping[str, Value], experiment: Experiment | None) -> dict[str, bool | float | str]:
-    """The values as TensorBoard holds them; None, which it cannot sort, is the string "None"."""
-    domains = {hparam.name: hparam.domain for hparam in experiment.hparams} if experiment else {}
-    plain = {name: "None" if value is None else value for name, value in hparams.items()}
-    return {name: domains[name].stored(hparams[name]) if name in domains else plain[name] for name in hparams}

@@ -31,7 +31,7 @@ from hparams_lab.events.event_log import WhenFull
 from hparams_lab.events.logdir import declared_in, is_of_search, load_sweep, save_sweep
 from hparams_lab.events.reader import read_run
 from hparams_lab.locks import held, is_held
-from hparams_lab.logger import Run, Stored, stored_values
+from hparams_lab.logger import Run, Stored
 from hparams_lab.owner import LOCK
 from hparams_lab.paths import LogDirPaths, paths_of
 from hparams_lab.provenance import PROVENANCE_TAG, provenance_markdown
@@ -39,7 +39,7 @@ from hparams_lab.reopen import reopened
 from hparams_lab.run_dir import IfExists, check_not_of_sweep, checked_run_name, make_run_dir
 from hparams_lab.scalar import checked_step
 from hparams_lab.system import SystemSampler, found_psutil
-from hparams_lab.trial import HParams
+from hparams_lab.trial import HParams, stored_values
 from hparams_lab.united import conflict, united
 from hparams_lab.values import Value, canonical, checked, name_of, short
 from hparams_lab.warned import warn_caller

@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hparams_lab.values import Value, key_of, name_of, trial_id
+
+if TYPE_CHECKING:
+    from hparams_lab.experiment import Experiment
 
 
 class HParams(Mapping[Any, Value]):
@@ -106,3 +109,10 @@ def derive_seed(*parts: object) -> int:
     """A seed from 0 to 2**31-1 that the parts determine."""
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def stored_values(hparams: Mapping[str, Value], experiment: Experiment | None) -> dict[str, bool | float | str]:
+    """The values as TensorBoard holds them; None, which it cannot sort, is the string "None"."""
+    domains = {hparam.name: hparam.domain for hparam in experiment.hparams} if experiment else {}
+    plain = {name: "None" if value is None else value for name, value in hparams.items()}
+    return {name: domains[name].stored(hparams[name]) if name in domains else plain[name] for name in hparams}

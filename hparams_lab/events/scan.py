@@ -260,7 +260,7 @@ class Scanner:
     # Rows gathered by length
 
     def _gathered(self, data: bytes | bytearray, at: int, end: int, base: int, likely: NDArray[np.int64]) -> int:
-        """Read the records that are told at once, if any; where they end. See `_records` for the rest."""
+        """Read the records that `_records` finds; where they end."""
         offsets, lengths = _records(data, at, end, likely)
         if not len(offsets):
             return at

@@ -17,7 +17,7 @@ _LAST_BYTES = 1 << 16
 
 
 def said_in(log: Path) -> bool:
-    """Whether a run's output ends with that having been said."""
+    """Whether the end of a run's output holds these words."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LAST_BYTES))

@@ -23,14 +23,14 @@ from hparams_lab.events.declaration import declare, experiment_message
 from hparams_lab.events.logdir import BY, load_sweep, save_sweep
 from hparams_lab.events.reader import read_run
 from hparams_lab.experiment import Experiment
-from hparams_lab.logger import Run, stored_values
+from hparams_lab.logger import Run
 from hparams_lab.owner import owned
 from hparams_lab.paths import LogDirPaths, paths_of, writing
 from hparams_lab.provenance import PROVENANCE_TAG, command, git_state, provenance_markdown, versions
 from hparams_lab.reopen import reopened
 from hparams_lab.run_dir import make_run_dir
 from hparams_lab.sweep_dir import check_in_advance, check_not_inside, check_unused, set_aside
-from hparams_lab.trial import HParams
+from hparams_lab.trial import HParams, stored_values
 from hparams_lab.values import Value
 
 
