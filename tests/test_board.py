@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tensorboard_client import Client, eventually, processes, session
+from tiers import one_quick
 
 import hparams_lab as lab
 from hparams_lab.board import Board
@@ -34,7 +35,7 @@ def ended(logdir: Path) -> bool:
     return eventually(lambda: not processes(str(logdir)), seconds=20)
 
 
-@pytest.mark.parametrize("loader", ["true", "false"], ids=["rust", "python"])
+@pytest.mark.parametrize("loader", one_quick(["true", "false"]), ids=["rust", "python"])
 def test_a_running_tensorboard_follows_new_runs_and_new_columns(logdir: Path, loader: str) -> None:
     with Board(logdir, 0, [f"--load_fast={loader}", "--reload_interval=1"]) as board:
         client = Client(board.url)

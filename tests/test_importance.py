@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from counted import at_most
+from tiers import one_quick
 
 import hparams_lab as lab
 from hparams_lab.cli.importance import verdict
@@ -322,7 +323,7 @@ def test_the_command_shows_bars_and_a_verdict(lab_command, logged, monkeypatch):
     assert max(map(len, lines)) <= 80
 
 
-@pytest.mark.parametrize(("width", "bar"), [(46, "#"), (34, "")])
+@pytest.mark.parametrize(("width", "bar"), one_quick([(46, "#"), (34, "")]))
 def test_the_command_without_unicode_or_room(logged, width, bar):
     command = [sys.executable, "-m", "hparams_lab", "importance", str(logged)]
     environment = {**os.environ, "COLUMNS": str(width), "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}

@@ -15,6 +15,7 @@ import pytest
 from hostile_dirs import mixed
 from sick_logs import SICK, TWO, VERSION, experiment, interval, point, run, start, wild_header, write
 from tensorboard_client import Client, eventually, values
+from tiers import one_quick
 
 import hparams_lab as lab
 from hparams_lab.board import Board
@@ -108,7 +109,7 @@ def test_several_directories_have_one_experiment(tmp_path: Path) -> None:
     assert not view.logdir.exists() or view.logdir in roots
 
 
-@pytest.mark.parametrize("loader", ["true", "false"], ids=["rust", "python"])
+@pytest.mark.parametrize("loader", one_quick(["true", "false"]), ids=["rust", "python"])
 def test_a_view_follows_what_is_new_and_withholds_what_is_hostile(tmp_path: Path, loader: str) -> None:
     root, other = write(tmp_path / "one", SICK["wild-length"]()), write(tmp_path / "two", TWO)
     hostile = tmp_path / "one/x/events.out.tfevents.1700000000.host.1.0"
