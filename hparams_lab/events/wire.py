@@ -13,6 +13,9 @@ LONGEST = 4096
 """Longer records are read by protobuf."""
 
 _READ_BY_PROTOBUF = (b"hparams", b"text")
+_PLUGINS_OF_PROTOBUF = tuple(b"\x0a" + bytes([len(name)]) + name for name in _READ_BY_PROTOBUF)
+"""As a plugin's name is usually written: found before the fields are looked through one by one."""
+
 _WALL_TIME, _STEP, _VERSION, _SUMMARY, _SOURCE = 0x09, 0x10, 0x1A, 0x2A, 0x52
 _TAG, _SIMPLE, _HISTOGRAM, _TENSOR, _METADATA = 0x0A, 0x15, 0x2A, 0x42, 0x4A
 
@@ -62,7 +65,7 @@ def last_field(payload: bytes, at: int, end: int, wanted: int) -> tuple[int, int
 
 def layout_of(payload: bytes) -> Layout | None:
     """The layout of a payload; None for one that only protobuf understands."""
-    if len(payload) > LONGEST:
+    if len(payload) > LONGEST or any(plugin in payload for plugin in _PLUGINS_OF_PROTOBUF):
         return None
     try:
         return _event(payload)
