@@ -19,10 +19,13 @@ from sick_logs import (
     TWO,
     VERSION,
     experiment,
+    hparams_record,
+    interval,
     point,
     run,
     sick,
     start,
+    text_as_scalar,
     wild_header,
     write,
 )
@@ -34,6 +37,7 @@ from hparams_lab.doctor.ailment import Severity
 from hparams_lab.doctor.examine import examine
 from hparams_lab.doctor.repair import repair_in_place, repair_into
 from hparams_lab.doctor.tree import Tree
+from hparams_lab.events.event_file import restart_event
 
 Doctor = Callable[..., "Said"]
 ERRORS = {
@@ -157,7 +161,7 @@ def test_the_words_on_a_terminal(tmp_path: Path, doctor: Doctor, monkeypatch: py
     monkeypatch.setenv("COLUMNS", str(len(str(tmp_path)) + 80))  # no path is broken over two lines
     root = sick(tmp_path, "mixed-types")
     shown = doctor(root)
-    assert shown.words.startswith(f"{root}: 6 runs, 1 error error mixed-types hparam 'rate' has strings in 1,")
+    assert shown.words.startswith(f"{root}: 6 runs, 1 error error mixed-types hparam 'rate' has strings in 1 run,")
     assert "TensorBoard shows: the table, until somebody sorts by this column: then an error" in shown.words
     assert "mended by: a column of strings" in shown.words
     assert shown.words.endswith(f"hparams-lab doctor {root} --repair --output DIR; or with --in-place")
@@ -234,12 +238,138 @@ def test_what_is_no_event_file_is_named_and_left_alone(tmp_path: Path, data: byt
     assert names(root) == ["not-events"]
 
 
-def test_many_columns_without_a_domain_are_one_line(tmp_path: Path) -> None:
-    infos = [api_pb2.HParamInfo(name=f"h{number}", type=api_pb2.DATA_TYPE_FLOAT64) for number in range(60)]
-    values = {f"h{number}": 1.0 for number in range(60)}
-    root = write(tmp_path, {"": VERSION + experiment(infos, "accuracy"), "a": run(16, **values)})
-    (found,) = [one for one in examine(root).ailments if one.name == "domain"]
-    assert found.what == "60 hparams have no domain: 'h0', 'h1', 'h2' and 57 more"
+def sixty(*more: bytes) -> dict[str, bytes]:
+    """A healthy directory whose runs have 60 further hparams and metrics that nobody declared, some of two types."""
+    one = {f"h{number:02}": 1.0 for number in range(60)}
+    other = {f"h{number:02}": "text" for number in range(60)}
+    logged = [point(1, 0.5, f"tag{number:02}") for number in range(60)]
+    return TWO | {"c": run(40, *logged, **one), "d": run(41, *more, **other), "e": run(42, *more, **other)}
+
+
+def declares(info: Callable[[str], api_pb2.HParamInfo]) -> dict[str, bytes]:
+    infos = [info(f"h{number:02}") for number in range(60)]
+    return {"": VERSION + experiment([*infos, interval("units", 1, 64), interval("rate", 0, 1)], "accuracy")}
+
+
+def bare(name: str) -> api_pb2.HParamInfo:
+    return api_pb2.HParamInfo(name=name, type=api_pb2.DATA_TYPE_FLOAT64)
+
+
+def long(name: str) -> api_pb2.HParamInfo:
+    info = bare(name)
+    info.domain_discrete.extend(range(12))
+    return info
+
+
+def many_of_all(root: Path) -> Path:
+    """Sixty members of each kind that a log can have so many of."""
+    bad = {
+        "torn": run(46, end=END + point(3, 0.75)[:-9]),
+        "corrupt": run(45, b"\1" * 40, point(3, 0.75)),
+        "odd": run(52, text_as_scalar()),
+        "misfit": run(51, hparams_record("_hparams_/session_end_info", b"\xff\xff")),
+        "huge": run(50, point(2**31, 0.75)),
+        "back": run(53, point(1, 0.75), point(2, 0.875)),
+        "swapped": run(54, point(4, 0.75), point(3, 0.875), point(5, 0.875)),
+        "left": run(44, end=b""),
+        "empty": b"",
+        "lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        "wild": run(47, wild_header(2**60), point(3, 0.75)),
+    }
+    files = {f"{kind}/{number}": data for kind, data in bad.items() for number in range(60)}
+    two = {f"two/{number}": run(48, point(50, 0.75), group="w") for number in range(60)}
+    second = {f"two/{number}:{SECOND_WRITER}": run(64, point(51, 0.875), group="v") for number in range(60)}
+    return write(root, sixty() | files | two | second)
+
+
+def test_sixty_of_each_kind_are_one_line_each_and_fit_a_screen(tmp_path: Path, doctor: Doctor) -> None:
+    root = many_of_all(tmp_path / "logs")
+    found = examine(root).ailments
+    kinds = [one.name for one in found]
+    assert sorted(set(kinds)) == sorted(kinds)
+    assert {
+        "undeclared-hparam", "undeclared-metric", "mixed-types", "torn", "corrupt", "odd-scalar", "broken-hparams",
+        "huge-step", "steps-back", "steps-swapped", "left-without-end", "empty", "not-events", "wild-length",
+        "two-writers",
+    } <= {*kinds}  # fmt: skip
+    assert all(len(one.what) < 200 for one in found)
+    shown = doctor(root)
+    assert len(shown.output.splitlines()) < 10 * len(found)
+    listed = {one["name"]: one for one in json.loads(doctor(root, "--json").output)["ailments"]}
+    assert all(len(listed[name]["names"]) >= 60 for name in ("undeclared-hparam", "undeclared-metric", "mixed-types"))
+    assert len(listed["torn"]["files"]) == 60
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "what"),
+    [
+        (
+            lambda: declares(bare) | {"a": run(16)},
+            "domain",
+            "60 hparams have no domain: 'h00', 'h01', 'h02' and 57 more",
+        ),
+        (
+            lambda: declares(long) | {"a": run(16, **dict.fromkeys((f"h{n:02}" for n in range(60)), 1.0))},
+            "domain",
+            "60 hparams have more than 9 numbers to choose from: 'h00', 'h01', 'h02' and 57 more",
+        ),
+        (
+            lambda: declares(lambda name: interval(name, 5, 6)) | {"a": run(1, **dict.fromkeys(("h00", "h01"), 1.0))},
+            "domain",
+            "2 hparams have values outside of their domains: 'h00', 'h01'",
+        ),
+        (sixty, "mixed-types", "60 hparams have values of several types, or lists: 'h00', 'h01', 'h02' and 57 more"),
+        (
+            sixty,
+            "undeclared-hparam",
+            "60 hparams of 3 runs are not in the experiment: 'h00', 'h01', 'h02' and 57 more",
+        ),
+        (
+            sixty,
+            "undeclared-metric",
+            "60 metrics are logged and not in the experiment: tag00, tag01, tag02 and 57 more",
+        ),
+        (
+            SICK["mixed-types"],
+            "mixed-types",
+            "hparam 'rate' has strings in 1 run, lists or nothing in 2 runs, numbers in 1 run",
+        ),
+        (SICK["undeclared-hparam"], "undeclared-hparam", "hparam 'depth' of 1 run is not in the experiment"),
+        (SICK["undeclared-metric"], "undeclared-metric", "1 metric is logged and not in the experiment: accuracy"),
+    ],
+)
+def test_many_columns_are_one_line_and_one_is_named(
+    tmp_path: Path, files: Callable[[], dict[str, bytes]], name: str, what: str
+) -> None:
+    (found,) = [one for one in examine(write(tmp_path, files())).ailments if one.name == name]
+    assert found.what == what
+
+
+def test_neighbours_out_of_order_are_no_second_training(tmp_path: Path) -> None:
+    """TensorBoard's default loader drops a point or two of them; the file is left as it is, and read whole."""
+    orders = {
+        "swapped": [10, 12, 11, 13], "threads": [1, 4, 2, 3, 8, 5, 6, 7, 9], "again": [1, 2, 1, 2],
+        "far": [*range(20), *range(100, 120), 50], "once": [1, 2, 3, 3],
+    }  # fmt: skip
+    for name, steps in orders.items():
+        write(tmp_path / name, {"a": VERSION + b"".join(point(step, step / 2) for step in steps)})
+    said = {name: {one.name: one for one in examine(tmp_path / name).ailments} for name in orders}
+    assert {name for name, found in said.items() if "steps-back" in found} == {"again", "far"}
+    assert {name for name, found in said.items() if "steps-swapped" in found} == {"swapped", "threads"}
+    found = said["swapped"]["steps-swapped"]
+    assert (found.severity, found.repairable) == (Severity.WARNING, False)
+    assert "as of 'accuracy' in a step 12 before 11" in found.what
+    (read,) = lab.read(tmp_path / "threads").runs
+    assert read.scalars("accuracy").steps.tolist() == orders["threads"]
+
+
+def test_a_session_that_starts_again_in_one_file_is_a_restart(tmp_path: Path) -> None:
+    records = [restart_event(0, SECOND), *(point(step, 0.5) for step in (1, 2, 3))]
+    again = [restart_event(2, SECOND + 100), *(point(step, 0.75, at=SECOND + 100) for step in (2, 3))]
+    write(tmp_path, {"a": VERSION + b"".join([*records, *again])})
+    found = {one.name: one for one in examine(tmp_path).ailments}
+    assert "steps-back" not in found
+    assert found["restarted"].what == "1 run that began again at an earlier step: 2 earlier points are left out"
 
 
 def test_scalars_without_hparams_are_not_called_nothing_wrong(tmp_path: Path) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from hparams_lab.cli.paths import PATH
-from hparams_lab.doctor.ailment import Ailment, Diagnosis, Severity
+from hparams_lab.doctor.ailment import Ailment, Diagnosis, Severity, plural
 from hparams_lab.doctor.examine import diagnosis_of, examine
 from hparams_lab.doctor.repair import Repaired, repair_in_place, repair_into
 from hparams_lab.doctor.tree import Tree
@@ -19,6 +19,7 @@ from hparams_lab.errors import UsageError
 from hparams_lab.words import dump, visible
 
 FILES_SHOWN = 3
+INDENT = "    "
 
 
 @click.command(short_help="Tell what is wrong with a log directory, and mend it.")
@@ -74,39 +75,53 @@ def _show(found: Diagnosis) -> None:
     for ailment in found.ailments:
         _show_ailment(console, ailment)
     if found.is_repairable:
-        console.print(
-            Text(
-                f"\nMend a copy: hparams-lab doctor {visible(found.root)} --repair --output DIR; or with --in-place",
-                "dim",
-            )
-        )
+        command = f"hparams-lab doctor {visible(found.root)} --repair"
+        console.print(Text(f"\nMend a copy: {command} --output DIR; or with --in-place", "dim"), soft_wrap=True)
 
 
 def _head(found: Diagnosis) -> str:
     warnings = len(found.ailments) - found.errors
-    counts = [_plural(found.errors, "error")] * bool(found.errors) + [_plural(warnings, "warning")] * bool(warnings)
+    counts = [plural(found.errors, "error")] * bool(found.errors) + [plural(warnings, "warning")] * bool(warnings)
     running = f" ({len(found.running)} running)" if found.running else ""
-    return f"{visible(found.root)}: {_plural(found.runs, 'run')}{running}, {' and '.join(counts) or 'nothing is wrong'}"
-
-
-def _plural(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+    return f"{visible(found.root)}: {plural(found.runs, 'run')}{running}, {' and '.join(counts) or 'nothing is wrong'}"
 
 
 def _show_ailment(console: Console, ailment: Ailment) -> None:
     colour = "red" if ailment.severity is Severity.ERROR else "yellow"
-    console.print(
-        Text.assemble("\n", (f"{ailment.severity} ", colour), (ailment.name, "bold"), f"  {visible(ailment.what)}")
+    _show_words(
+        console,
+        Text.assemble((f"{ailment.severity} ", colour), (ailment.name, "bold"), f"  {visible(ailment.what)}"),
+        before="\n",
     )
-    lines = [("TensorBoard shows: ", ailment.effect), ("mended by: ", ailment.cure)]
-    if ailment.files:
-        more = len(ailment.files) - FILES_SHOWN
-        listed = ", ".join(map(visible, ailment.files[:FILES_SHOWN])) + (
-            f" and {more:,} more (--json lists them)" if more > 0 else ""
-        )
-        lines.append(("in: ", listed))
+    lines = [
+        ("TensorBoard shows: ", ailment.effect),
+        ("mended by: " if ailment.repairable else "what to do: ", ailment.cure),
+    ]
     for head, words in lines:
-        console.print(Padding(Text.assemble((head, "dim"), words), (0, 0, 0, 4)))
+        _show_words(console, Text.assemble((head, "dim"), visible(words)), INDENT)
+    if ailment.files:
+        _show_files(console, ailment.files)
+
+
+def _show_words(console: Console, words: Text, indent: str = "", before: str = "") -> None:
+    """Words over as many lines as they need, without spaces at their ends."""
+    for number, line in enumerate(words.wrap(console, max(console.width - len(indent), 1))):
+        line.rstrip()
+        console.print(Text.assemble("" if number else before, indent, line), soft_wrap=True)
+
+
+def _show_files(console: Console, files: Sequence[str]) -> None:
+    """The first three: in a line, or in one each where they are too long, so that they can be copied."""
+    listed = [*map(visible, files[:FILES_SHOWN])]
+    more = f"and {len(files) - FILES_SHOWN:,} more (--json lists them)" if len(files) > FILES_SHOWN else ""
+    line = f"in: {', '.join(listed)} {more}".rstrip()
+    if len(INDENT) + len(line) <= console.width:
+        lines = [line]
+    else:
+        lines = [f"in: {listed[0]}", *(f"    {name}" for name in listed[1:]), *([f"    {more}"] if more else [])]
+    for one in lines:
+        head, words = one[:4], one[4:]
+        console.print(Text.assemble(INDENT, (head, "dim"), words), soft_wrap=True)
 
 
 def _show_repair(before: Diagnosis, done: Repaired, after: Diagnosis) -> None:
@@ -114,7 +129,7 @@ def _show_repair(before: Diagnosis, done: Repaired, after: Diagnosis) -> None:
     left = {one.name for one in after.ailments}
     mended = dict.fromkeys(one.name for one in before.ailments if one.repairable and one.name not in left)
     console.print(
-        f"{visible(done.root)}: {_plural(len(done.changed), 'file')} changed; mended: {', '.join(mended) or 'nothing'}"
+        f"{visible(done.root)}: {plural(len(done.changed), 'file')} changed; mended: {', '.join(mended) or 'nothing'}"
     )
     if done.backup is not None:
         console.print(f"The files as they were are in {visible(done.backup)}")
@@ -122,7 +137,7 @@ def _show_repair(before: Diagnosis, done: Repaired, after: Diagnosis) -> None:
         lost = sum(finding.bytes_lost for finding in done.lost)
         files = list(dict.fromkeys(finding.file for finding in done.lost))
         more = f" and {len(files) - FILES_SHOWN:,} more (--json lists them)" if len(files) > FILES_SHOWN else ""
-        said = f"{_plural(lost, 'byte')} could not be read, and are in the original only: "
+        said = f"{plural(lost, 'byte')} could not be read, and are in the original only: "
         console.print(Text(said + ", ".join(map(visible, files[:FILES_SHOWN])) + more, "yellow"))
     if before.running:
         console.print(f"Left as they were, because they are running: {visible(', '.join(before.running))}")

@@ -24,7 +24,8 @@ class Ailment:
     """Something wrong.
 
     `what` says what was found, `effect` what TensorBoard shows because of it, `cure` how it is mended, each in a line;
-    `files` are paths below the log directory; `repairable` tells whether `repair` does it.
+    `files` are paths below the log directory, `names` the hparams or metrics that it is about; `repairable` tells
+    whether `repair` mends it: else `cure` is what a person does.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Ailment:
     cure: str
     files: tuple[str, ...] = ()
     repairable: bool = True
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +78,9 @@ def some(found: Iterable[str]) -> str:
     """The first three, and how many more."""
     listed = list(found)
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3:,} more" if len(listed) > 3 else "")
+
+
+def plural(count: int, what: str) -> str:
+    """A count in words: 1 file, 2 files, 3 directories."""
+    several = f"{what[:-1]}ies" if what.endswith("ry") else f"{what}s"
+    return f"{count:,} {what if count == 1 else several}"

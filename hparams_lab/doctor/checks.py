@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 
-from hparams_lab.doctor.ailment import Ailment, Severity, some
+from hparams_lab.doctor.ailment import Ailment, Severity, plural
 from hparams_lab.doctor.columns import group_key
 from hparams_lab.doctor.instead import Instead
 from hparams_lab.doctor.tree import FileFacts, RunFacts, Tree
-from hparams_lab.events.layouts import Layouts
-from hparams_lab.events.reader import RunReader
 from hparams_lab.findings import Kind
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
 _CORRUPT = (Kind.BAD_LENGTH, Kind.BAD_CHECKSUM, Kind.NOT_AN_EVENT)
-
-
-def plural(count: int, what: str) -> str:
-    """A count in words: 1 file, 2 files."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def wild_lengths(tree: Tree) -> Iterator[Ailment]:
@@ -82,7 +75,7 @@ def no_sessions(tree: Tree) -> Iterator[Ailment]:
         yield Ailment(
             "no-hparams",
             WARNING,
-            f"{'1 directory' if len(runs) == 1 else f'{len(runs):,} directories'} with scalars, and no hyperparameters",
+            f"{plural(len(runs), 'directory')} with scalars, and no hyperparameters",
             "curves, and nothing in the HParams tab",
             "nothing here tells the values; log them, as by `start_run(logdir, hparams=...)`",
             tuple(runs),
@@ -166,64 +159,6 @@ def odd_scalars(tree: Tree) -> Iterator[Ailment]:
         )
 
 
-def huge_steps(tree: Tree) -> Iterator[Ailment]:
-    """Steps that the tab cannot answer with."""
-    files = [file for _, file in tree.files if file.wild_steps]
-    if files:
-        yield Ailment(
-            "huge-step",
-            ERROR,
-            f"{plural(len(files), 'file')} with steps beyond 2**31-1",
-            "an error in place of the HParams tab, for all runs",
-            "the steps of the run begin at 0 (its smallest is taken off) or, where that is not enough, are numbered",
-            tuple(file.name for file in files),
-        )
-
-
-def steps_back(tree: Tree) -> Iterator[Ailment]:
-    """Steps that go back within a file: a second training in one run, or a run that was gone on with at its first step.
-
-    A file that begins anew beside another is a restart, whose earlier points are dropped on purpose.
-    """
-    runs = [run for run in tree.runs if any(file.back for file in run.files)]
-    if runs:
-        yield Ailment(
-            "steps-back",
-            ERROR,
-            f"{plural(len(runs), 'run')} whose steps go back: {some(map(_where_back, runs))}",
-            "less than there is: its default loader drops a tag's earlier points from the step that it goes back to on",
-            "the steps that follow go on counting behind those before; a tag whose steps never go back keeps them",
-            tuple(run.name or "." for run in runs),
-        )
-
-
-def restarted(tree: Tree) -> Iterator[Ailment]:
-    """Trainings that began again at an earlier step, in a file of their own. A warning: all readers agree on them."""
-    found: dict[str, str] = {}
-    for run in tree.runs:
-        if len(run.files) > 1 and len(writers_of(run)) == 1:
-            reader = RunReader(str(run.directory), Layouts())
-            reader.read_new([file.path.name for file in run.files])
-            for finding in reader.findings:
-                if finding.kind is Kind.OVERTAKEN:
-                    found[run.name or "."] = finding.reason
-    if found:
-        yield Ailment(
-            "restarted",
-            WARNING,
-            f"{plural(len(found), 'run')} that began again: {some(f'{run} ({said})' for run, said in found.items())}",
-            "what was logged last of each step; `read`, `top` and `export` do too",
-            "nothing is lost, and nothing to be done; to see both, give each file a directory of its own",
-            tuple(found),
-            repairable=False,
-        )
-
-
-def _where_back(run: RunFacts) -> str:
-    back = {tag: found for file in reversed(run.files) for tag, found in file.back.items()}
-    return f"{run.name or '.'} ({some(f'{tag!r} from {last} to {first}' for tag, (last, first) in back.items())})"
-
-
 def empty(tree: Tree) -> Iterator[Ailment]:
     """Files with nothing in them: what was there is lost, or its process died at once."""
     files = [file.name for _, file in tree.files if not file.size and not file.findings and not file.is_held]
@@ -296,7 +231,7 @@ def two_writers(tree: Tree) -> Iterator[Ailment]:
         yield Ailment(
             "two-writers",
             ERROR,
-            f"{plural(len(runs), 'directory').replace('directorys', 'directories')} that more than one run logged to",
+            f"{plural(len(runs), 'directory')} that more than one run logged to",
             "their points in one zigzag curve, and the values of one of the runs",
             "a directory for each writer",
             tuple(run.name or "." for run in runs),
@@ -363,6 +298,6 @@ def many_files(tree: Tree) -> Iterator[Ailment]:
 
 
 CHECKS = (
-    wild_lengths, not_events, misfits, huge_steps, steps_back, corrupt, odd_scalars, unreadable, two_writers, torn,
-    empty, left, restarted, no_sessions, split_groups, guests, many_files,
+    wild_lengths, not_events, misfits, corrupt, odd_scalars, unreadable, two_writers, torn, empty, left, no_sessions,
+    split_groups, guests, many_files,
 )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf import json_format
 from tensorboard.plugins.hparams import api_pb2
 
-from hparams_lab.doctor.ailment import Ailment, Severity, some
+from hparams_lab.doctor.ailment import Ailment, Severity, plural, some
 from hparams_lab.doctor.tree import Tree
 from hparams_lab.events.declaration import ExperimentMessage, observed_info, observed_message, union
 from hparams_lab.events.summaries import plain_value
@@ -77,17 +77,22 @@ def mixed_columns(tree: Tree) -> set[str]:
 def mixed_types(tree: Tree) -> Iterator[Ailment]:
     """Columns with values of several types."""
     kinds = kinds_of_columns(tree)
-    for name in sorted(mixed_columns(tree)):
-        by_kind = kinds[name]
-        fewest = min(by_kind.values(), key=len)
+    names = sorted(mixed_columns(tree))
+    if names:
+        counts = ", ".join(f"{kind} in {plural(len(runs), 'run')}" for kind, runs in kinds[names[0]].items())
+        listed = some(map(repr, names))
+        fewest = (run for name in names for run in min(kinds[name].values(), key=len))
+        is_one = len(names) == 1
         yield Ailment(
             "mixed-types",
             ERROR,
-            f"hparam {name!r} has " + ", ".join(f"{kind} in {len(runs)}" for kind, runs in by_kind.items()) + " runs",
-            "the table, until somebody sorts by this column: then an error",
-            "a column of strings",
-            tuple(fewest),
-        )
+            f"hparam {listed} has {counts}" if is_one
+            else f"{len(names):,} hparams have values of several types, or lists: {listed}",
+            f"the table, until somebody sorts by {'this' if is_one else 'such a'} column: then an error",
+            "a column of strings" if is_one else "columns of strings",
+            tuple(dict.fromkeys(fewest)),
+            names=tuple(names),
+        )  # fmt: skip
 
 
 def several_experiments(tree: Tree) -> Iterator[Ailment]:
@@ -137,20 +142,23 @@ def declared(tree: Tree) -> ExperimentMessage:
 
 def undeclared_hparams(tree: Tree) -> Iterator[Ailment]:
     """Hparams outside of the experiment."""
-    if not tree.experiments:
-        return
     known = {info.name for _, _, message in tree.experiments for info in message.hparam_infos}
-    for name, by_kind in sorted(kinds_of_columns(tree).items()):
-        if name not in known:
-            runs = [run for runs in by_kind.values() for run in runs]
-            yield Ailment(
-                "undeclared-hparam",
-                ERROR,
-                f"hparam {name!r} of {len(runs)} runs is not in the experiment",
-                "no such column",
-                "a column of its values",
-                tuple(runs),
-            )
+    kinds = kinds_of_columns(tree)
+    names = sorted(kinds.keys() - known) if tree.experiments else []
+    if names:
+        runs = dict.fromkeys(run for name in names for runs in kinds[name].values() for run in runs)
+        listed = some(map(repr, names))
+        is_one = len(names) == 1
+        yield Ailment(
+            "undeclared-hparam",
+            ERROR,
+            f"{f'hparam {listed}' if is_one else f'{len(names):,} hparams'} of {plural(len(runs), 'run')} "
+            + ("is not in the experiment" if is_one else f"are not in the experiment: {listed}"),
+            "no such column" if is_one else "no such columns",
+            "a column of its values" if is_one else "a column of the values of each",
+            tuple(runs),
+            names=tuple(names),
+        )
 
 
 def undeclared_metrics(tree: Tree) -> Iterator[Ailment]:
@@ -162,13 +170,16 @@ def undeclared_metrics(tree: Tree) -> Iterator[Ailment]:
     outside = [metric for metric, names in tree.metrics.items() if metric not in known and names - running]
     if outside:
         none = not known & tree.metrics.keys()
-        names = ", ".join(sorted(f"{group}/{tag}".lstrip("/") for group, tag in outside)[:8])
+        names = sorted(f"{group}/{tag}".lstrip("/") for group, tag in outside)
+        is_one = len(names) == 1
         yield Ailment(
             "undeclared-metric",
             ERROR if none else WARNING,
-            f"{len(outside)} metrics are logged and not in the experiment: {names}",
-            "no metric at all" if none else "no such columns",
-            "columns of them, behind those of the experiment",
+            f"{plural(len(names), 'metric')} {'is' if is_one else 'are'} logged and not in the experiment: "
+            + some(names),
+            "no metric at all" if none else "no such column" if is_one else "no such columns",
+            f"{'a column of it' if is_one else 'columns of them'}, behind those of the experiment",
+            names=tuple(names),
         )
 
 
@@ -191,11 +202,13 @@ def domains(tree: Tree) -> Iterator[Ailment]:
             effect = "a filter that cannot choose them"
         else:
             continue
-        found.setdefault((what[1], effect), []).append((repr(info.name), what[0]))
+        found.setdefault((what[1], effect), []).append((info.name, what[0]))
     for (several, effect), said in found.items():
-        names = some(name for name, _ in said)
-        words = f"hparam {names} {said[0][1]}" if len(said) == 1 else f"{len(said)} hparams {several}: {names}"
-        yield Ailment("domain", WARNING, words, effect, "a domain that holds its values")
+        names = tuple(name for name, _ in said)
+        listed = some(map(repr, names))
+        words = f"hparam {listed} {said[0][1]}" if len(said) == 1 else f"{len(said):,} hparams {several}: {listed}"
+        cure = "a domain that holds its values" if len(said) == 1 else "domains that hold their values"
+        yield Ailment("domain", WARNING, words, effect, cure, names=names)
 
 
 def _is_long(info: api_pb2.HParamInfo) -> bool:

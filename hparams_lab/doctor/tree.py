@@ -18,6 +18,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionS
 from hparams_lab.curve import Scalars
 from hparams_lab.doctor.instead import Instead, instead_of_events
 from hparams_lab.doctor.salvage import contents, records
+from hparams_lab.doctor.swapped import swapped_tags
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.cursor import Cursor
@@ -47,7 +48,8 @@ class FileFacts:
     """What one event file holds; a sink of the scanner.
 
     `is_guest` is whether another logger wrote hparams into or below a run of ours: they are left out here.
-    `steps` are the last steps of its tags, `back` where a tag's steps go back first: from which step to which.
+    `steps` are the last steps of its tags, `back` where a tag's steps go back first: from which step to which;
+    `swapped` the same where only neighbours are out of order. `was_restarted` is whether a session began behind points.
     """
 
     path: Path
@@ -65,6 +67,8 @@ class FileFacts:
     is_guest: bool = False
     steps: dict[str, int] = field(default_factory=dict)
     back: dict[str, tuple[int, int]] = field(default_factory=dict)
+    swapped: dict[str, tuple[int, int]] = field(default_factory=dict)
+    was_restarted: bool = False
     instead: Instead | None = None
     wild_steps: int = 0
     missing: int = 0
@@ -135,7 +139,9 @@ class FileFacts:
         self._at(float(points.wall_times.min()), float(points.wall_times.max()))
 
     def take_restart(self, step: int) -> None:
-        """A restart: its points are those of the file."""
+        """A restart: its steps may begin again."""
+        self.was_restarted |= bool(self.steps)
+        self.steps = {}
 
     def take_value(self, value: Summary.Value, offset: int) -> None:
         """The scanner's: a value that is no scalar."""
@@ -306,6 +312,10 @@ def facts_of(directory: str, file: str, run: str, layouts: Layouts) -> FileFacts
         facts.missing = _missing(path, cursor.torn)
     if not facts.is_held and cursor.offset < cursor.size and not facts.has(Kind.UNREADABLE):
         _read_behind_damage(cursor, facts, layouts)
+    if facts.back:
+        swapped = swapped_tags(facts.path, facts.back)
+        facts.swapped = {tag: at for tag, at in facts.back.items() if tag in swapped}
+        facts.back = {tag: at for tag, at in facts.back.items() if tag not in swapped}
     return facts
 
 
