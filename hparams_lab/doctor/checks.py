@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import combinations
 
 from hparams_lab.doctor.ailment import Ailment, Severity, plural
-from hparams_lab.doctor.columns import group_key
 from hparams_lab.doctor.instead import Instead
 from hparams_lab.doctor.tree import FileFacts, RunFacts, Tree
+from hparams_lab.events.sessions import Written, sessions_of
+from hparams_lab.events.stored import group_key
 from hparams_lab.findings import Kind
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
@@ -240,28 +240,13 @@ def two_writers(tree: Tree) -> Iterator[Ailment]:
 
 def writers_of(run: RunFacts) -> list[list[FileFacts]]:
     """The files of a directory by the run they belong to: one list where all is well."""
-    files = [file for file in run.files if file.tags or file.starts]
-    if any(file.is_own for file in files):  # what else is logged there belongs to the run of ours
-        return [files]
-    by_writer: dict[str, list[FileFacts]] = {}
-    for file in files:
-        by_writer.setdefault(file.writer, []).append(file)
-    writers = list(by_writer.values())
-    if any(_clash(one, other) for one, other in combinations(writers[:8], 2)):
-        return writers
-    return [files]
+    written = [_written(file) for file in run.files]
+    return [[run.files[place] for place in places] for places in sessions_of(written)]
 
 
-def _clash(one: list[FileFacts], other: list[FileFacts]) -> bool:
-    """Whether two writers logged different things: other values, or the same tags at the same time."""
-    values = [{group_key(start.hparams) for file in files for start in file.starts} for files in (one, other)]
-    if values[0] and values[1] and values[0] != values[1]:
-        return True
-    return any(
-        mine.tags.keys() & its.tags.keys() and mine.first < its.last and its.first < mine.last
-        for mine in one
-        for its in other
-    )
+def _written(file: FileFacts) -> Written:
+    values = frozenset(group_key(start.hparams) for start in file.starts)
+    return Written(file.path.name, file.is_own, file.tags, values, file.first, file.last)
 
 
 def guests(tree: Tree) -> Iterator[Ailment]:

@@ -6,7 +6,6 @@ Every whole record is kept, those behind damage too. Runs that a process writes 
 from __future__ import annotations
 
 import bisect
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +13,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from hparams_lab.doctor.checks import group_of, is_left, same_values, writers_of
-from hparams_lab.doctor.columns import as_text, group_key, mixed_columns, whole_experiment
+from hparams_lab.doctor.columns import mixed_columns, whole_experiment
 from hparams_lab.doctor.salvage import contents, events
 from hparams_lab.doctor.stretches import Renumbering
 from hparams_lab.doctor.tree import LARGEST_STEP, FileFacts, RunFacts, Tree, misfit_of
@@ -23,6 +22,8 @@ from hparams_lab.events.declaration import ExperimentMessage
 from hparams_lab.events.event_file import file_name, summary_event, version_event
 from hparams_lab.events.reader import OUTCOME_TAG
 from hparams_lab.events.record import frame
+from hparams_lab.events.sessions import names_of
+from hparams_lab.events.stored import as_text, group_key
 from hparams_lab.events.tensor import BadTensor, scalar_of
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.paths import EXPERIMENT, lies_in
@@ -165,11 +166,7 @@ def _changes_of_run(tree: Tree, run: RunFacts, cure: Cure, taken: set[str], lost
     wild = _step_map(run)
     cure = replace(cure, step=_steps(first, wild))
     yield from _changes_of_files(tree, run, first, cure, lost)
-    for part in parts[1:]:
-        name = next(
-            name for number in itertools.count(2) if (name := f"{run.name or 'run'}-writer-{number}") not in taken
-        )
-        taken.add(name)
+    for name, part in zip(names_of(run.name, len(parts), taken)[1:], parts[1:], strict=True):
         cure = replace(cure, step=None)
         starts = b"" if any(file.starts for file in part) else _session_of(first, cure)
         cure = replace(cure, step=_steps(part, wild))

@@ -28,6 +28,7 @@ from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.nearby import no_directory
 from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
 from hparams_lab.events.scan import Scanner
+from hparams_lab.events.sessions import writer_of
 from hparams_lab.events.tree import above_of, owners_of, walk
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import is_held
@@ -39,7 +40,6 @@ SMALLEST_STEP, LARGEST_STEP = -(2**31), 2**31 - 1
 WILD = 2**24
 """TensorBoard asks for the memory of a record at once, and the memory is touched."""
 
-_WRITER = re.compile(r"tfevents\.(?:hparams_lab\.)?\d+\.(.+?\.\d+)(?:\.|$)")
 _OURS = re.compile(rf"(?:(.*)/)?{EXPERIMENT}/\d+")
 
 
@@ -78,8 +78,7 @@ class FileFacts:
     @property
     def writer(self) -> str:
         """The host and process that wrote the file, as its name tells; the name where it does not."""
-        found = _WRITER.search(self.path.name)
-        return found[1] if found else self.path.name
+        return writer_of(self.path.name)
 
     @property
     def is_own(self) -> bool:
@@ -172,7 +171,8 @@ class FileFacts:
         self.steps[tag] = last
 
     def _at(self, *times: float) -> None:
-        self.first, self.last = min(self.first, *times), max(self.last, *times)
+        for time in filter(None, times):  # PyTorch and Ray say 0
+            self.first, self.last = min(self.first, time), max(self.last, time)
 
 
 @dataclass(slots=True)
