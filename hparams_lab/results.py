@@ -60,6 +60,8 @@ class RunResult:
 
     `metrics` holds the last value of every tag; `started` and `ended` are seconds since 1970, `ended` None while there
     is no end; `reason` says in one line why a run did not complete, empty otherwise; `texts` are the texts by tag.
+    `trial_id` is the name of its session group; a run without one is a trial of its own, as TensorBoard has it, and
+    its id is made of its name. `is_session` tells whether a session start was logged: a row of TensorBoard's tab.
     """
 
     name: str
@@ -74,6 +76,7 @@ class RunResult:
     columns: Mapping[str, Scalars] = field(default_factory=dict, compare=False, repr=False)
     texts: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     sweep: str = ""
+    is_session: bool = True
 
     @property
     def dir(self) -> Path:

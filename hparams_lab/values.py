@@ -104,6 +104,14 @@ def trial_id(hparams: Mapping[str, Value]) -> str:
     return hashlib.sha256(_CANONICAL_JSON.encode(plain).encode("ascii")).hexdigest()[:16]
 
 
+def lone_id(run: str) -> str:
+    """16 hexadecimal digits that name the trial of a run without a group name, by the run's own name.
+
+    No values make the same, as what is hashed is no JSON.
+    """
+    return hashlib.sha256(f"run {run}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
 def parse_literal(text: str) -> Value:
     """A value as a person types it: `16`, `1e-3`, `true`, `None`, `'quoted'`, or a bare word, which is a string.
 

@@ -372,6 +372,19 @@ def test_a_session_that_starts_again_in_one_file_is_a_restart(tmp_path: Path) ->
     assert found["restarted"].what == "1 run that began again at an earlier step: 2 earlier points are left out"
 
 
+def test_runs_that_name_no_group_split_none(tmp_path: Path) -> None:
+    """TensorBoard has a row for each of them, as `read` has a trial."""
+    alone = {name: VERSION + start({"units": 17}) + point(1, 0.5) + END for name in "xyz"}
+    write(tmp_path, TWO | alone | {"named": run(17, group="mine")})
+    assert "split-groups" not in names(tmp_path)
+    assert len(lab.read(tmp_path).trials) == 6
+    mended = tmp_path.with_name("mended")
+    repair_into(Tree(tmp_path), mended)
+    assert len(lab.read(mended).trials) == 6
+    write(tmp_path, {"other": run(17, group="theirs")})
+    assert "split-groups" in names(tmp_path)
+
+
 def test_scalars_without_hparams_are_not_called_nothing_wrong(tmp_path: Path) -> None:
     write(tmp_path, {"a": VERSION + point(1, 0.5), "b/c": VERSION + point(1, 0.5)})
     (found,) = examine(tmp_path).ailments

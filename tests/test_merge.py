@@ -25,6 +25,7 @@ from hparams_lab.merge import merge
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.scratch import MAKING, scratch
 from hparams_lab.united import merged_domain
+from hparams_lab.values import lone_id
 
 
 def sweep(logdir, hparams, metrics, objective=None):
@@ -52,10 +53,11 @@ def sweeps(tmp_path_factory):
 
 
 def facts(runs):
-    """What runs are, apart from their names."""
+    """What runs are, apart from their names, of which the ids of runs without a group name are made."""
+    named = [(run, "" if run.trial_id == lone_id(run.name) else run.trial_id) for run in runs]
     return sorted(
-        (run.trial_id, sorted(run.hparams.items()), str(run.outcome), str(run.metrics), run.started, run.ended)
-        for run in runs
+        (name, sorted(run.hparams.items()), str(run.outcome), str(run.metrics), run.started, run.ended)
+        for run, name in named
     )
 
 
@@ -161,8 +163,8 @@ def test_experiments_beside_the_runs_do_not_come_along(tmp_path):
     declared = observed_message({"x": 1.0}, ["loss"])
     log(tmp_path / "one", scalars={"epoch": 3.0}, experiment=declared)
     log(tmp_path / "one/a", {"x": 1.0}, {"loss": 1.0})
-    log(tmp_path / "two/b", {"x": 2.0}, {"loss": 2.0}, experiment=declared)
-    log(tmp_path / "two/c", {"x": 2.0}, {"loss": 3.0})
+    log(tmp_path / "two/b", {"x": 2.0}, {"loss": 2.0}, group="mine", experiment=declared)
+    log(tmp_path / "two/c", {"x": 2.0}, {"loss": 3.0}, group="mine")
     merge([tmp_path / "one", tmp_path / "two"], tmp_path / "both")
     assert experiments(tmp_path / "both") == [next((tmp_path / "both/_experiment/1").iterdir())]
     both = lab.read(tmp_path / "both")
@@ -246,6 +248,15 @@ def test_trials_that_a_directory_tells_apart_stay_apart(tmp_path):
     log(tmp_path / "two/c", {"x": 1.0}, {"loss": 3.0}, group="third")
     merge([tmp_path / "one", tmp_path / "two"], tmp_path / "both")
     assert groups(tmp_path / "both") == {"a": "first", "b": "second", "c": "third"}
+
+
+def test_runs_that_name_no_trial_stay_trials_of_their_own(tmp_path):
+    for run in ("one/a", "one/b", "two/c"):
+        log(tmp_path / run, {"x": 1.0}, {"loss": 1.0})
+    log(tmp_path / "two/d", {"x": 1.0}, {"loss": 1.0}, group="mine")
+    merge([tmp_path / "one", tmp_path / "two"], tmp_path / "both")
+    assert groups(tmp_path / "both") == {"a": "", "b": "", "c": "", "d": "mine"}
+    assert len(lab.read(tmp_path / "both").trials) == 4
 
 
 # --- columns of several types ---------------------------------------------------------------------------------------

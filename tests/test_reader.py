@@ -150,9 +150,11 @@ def test_without_a_session_start_it_is_no_run(tmp_path):
     assert read_run(tmp_path, "x") is None
 
 
-def test_without_a_group_the_values_name_the_trial(tmp_path):
+def test_without_a_group_a_run_is_a_trial_of_its_own(tmp_path):
     write(tmp_path, summaries.session_start({"units": 16.0, "rate": float("nan")}, "", 1.0))
-    assert read_run(tmp_path, "x").trial_id == trial_id({"units": 16, "rate": "nan"})
+    first, again, other = (read_run(tmp_path, name) for name in ("x", "x", "y"))
+    assert first.trial_id == again.trial_id != other.trial_id
+    assert first.trial_id != trial_id({"units": 16, "rate": "nan"})
 
 
 def test_a_left_run_is_given_an_end(tmp_path):

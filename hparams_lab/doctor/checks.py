@@ -194,8 +194,9 @@ def is_left(run: RunFacts) -> bool:
 
 
 def split_groups(tree: Tree) -> Iterator[Ailment]:
-    """Runs of the same values in different session groups."""
-    split = [runs for runs in same_values(tree) if len({group_of(run) for run in runs}) > 1]
+    """Runs of the same values in different session groups that were named: a run without a name is a trial of its own.
+    """
+    split = [*split_trials(tree)]
     if split:
         names = tuple(run.name for runs in split for run in runs)
         yield Ailment(
@@ -208,14 +209,14 @@ def split_groups(tree: Tree) -> Iterator[Ailment]:
         )
 
 
-def same_values(tree: Tree) -> Iterator[list[RunFacts]]:
-    """The sessions by their values."""
+def split_trials(tree: Tree) -> Iterator[list[RunFacts]]:
+    """The sessions with one set of values each that were given several group names."""
     found: dict[str, list[RunFacts]] = {}
     for run in tree.sessions:
         assert run.start is not None
-        if run.start.hparams:
+        if run.start.hparams and run.start.group_name:
             found.setdefault(group_key(run.start.hparams), []).append(run)
-    return iter(found.values())
+    return (runs for runs in found.values() if len({group_of(run) for run in runs}) > 1)
 
 
 def group_of(run: RunFacts) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from hparams_lab.doctor.checks import group_of, is_left, same_values, writers_of
+from hparams_lab.doctor.checks import is_left, split_trials, writers_of
 from hparams_lab.doctor.columns import mixed_columns, whole_experiment
 from hparams_lab.doctor.salvage import contents, events
 from hparams_lab.doctor.stretches import Renumbering
@@ -130,12 +130,10 @@ def _experiment_file(tree: Tree, message: ExperimentMessage, now: float) -> Chan
 def _groups(tree: Tree) -> dict[str, str]:
     """The new group names of runs, by run, where their trial is split."""
     found = {}
-    for runs in same_values(tree):
-        names = {group_of(run) for run in runs}
-        if len(names) > 1:
-            start = runs[0].start
-            assert start is not None
-            found.update({run.name: group_key(start.hparams) for run in runs})
+    for runs in split_trials(tree):
+        start = runs[0].start
+        assert start is not None
+        found.update({run.name: group_key(start.hparams) for run in runs})
     return found
 
 

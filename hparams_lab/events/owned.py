@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from hparams_lab.events.tree import Folder, owners_of, walk
 from hparams_lab.results import RunResult
-from hparams_lab.values import trial_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ def owned(root: str | os.PathLike[str], runs: Iterable[RunResult]) -> list[Owned
     """The runs that were read from `root`, in their order, each with its directories."""
     folders = {folder.name: folder for folder in walk(os.path.normpath(root)).folders}
     by_name = {name_below(root, run): run for run in runs}
-    sessions = {name for name, run in by_name.items() if _has_session(run)}
+    sessions = {name for name, run in by_name.items() if run.is_session}
     parts: dict[str, list[Folder]] = {name: [folders[name]] for name in by_name if name in folders}
     for name, (owner, _) in owners_of(folders, sessions).items():
         if name not in by_name:
@@ -35,8 +34,3 @@ def name_below(root: str | os.PathLike[str], run: RunResult) -> str:
     """A run's directory below the root; "" for the root itself."""
     name = os.path.relpath(run.path, os.path.normpath(root)).replace(os.sep, "/")
     return "" if name == "." else name
-
-
-def _has_session(run: RunResult) -> bool:
-    """Whether it is more than points that nobody else claims."""
-    return bool(run.hparams) or run.trial_id != trial_id({"run": run.name})

@@ -24,7 +24,7 @@ from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import is_held
 from hparams_lab.results import Outcome, RunResult
 from hparams_lab.trial import HParams
-from hparams_lab.values import Value, trial_id
+from hparams_lab.values import Value, lone_id
 
 OUTCOME_TAG = "run/outcome"
 """A text whose first line is "<outcome>: <reason>", written where the session's status says too little."""
@@ -237,7 +237,7 @@ class RunReader:
         return RunResult(
             name=name,
             path=self.directory,
-            trial_id=facts.start.group_name or trial_id(hparams),
+            trial_id=facts.start.group_name or lone_id(name),
             hparams=hparams,
             outcome=outcome,
             reason=reason,
@@ -258,7 +258,7 @@ class RunReader:
         return RunResult(
             name=name,
             path=self.directory,
-            trial_id=trial_id({"run": name}),
+            trial_id=lone_id(name),
             hparams=HParams({}),
             outcome=Outcome.RUNNING if self._goes_on else Outcome.UNKNOWN,
             reason="",
@@ -268,6 +268,7 @@ class RunReader:
             columns=columns,
             texts=self.facts.texts,
             sweep=sweep,
+            is_session=False,
         )
 
 

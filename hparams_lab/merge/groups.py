@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
@@ -14,27 +13,27 @@ def new_groups(sources: Sequence[Source], texts: AbstractSet[str]) -> dict[Key, 
     """The trial of each run, where it is another than the run says.
 
     Runs of the same values in two directories are of one trial, whatever each calls it, unless one of the directories
-    tells several trials of these values apart; and trials of one name but different values stay different.
+    tells several trials of these values apart; and trials of one name but different values stay different. A run that
+    names no trial is one of its own, before and after.
     """
     found: dict[Key, str] = {}
     known: dict[str, str] = {}  # the values by the name of the trial
     names: dict[str, str] = {}  # and the name by the values, where that is one only
     for source in sources:
-        sessions = [member for member in source.members if member.has_session]
+        sessions = [member for member in source.members if member.group]
         own: dict[str, set[str]] = {}
         for member in sessions:
-            own.setdefault(values_id(member, texts), set()).add(_group(member))
+            own.setdefault(values_id(member, texts), set()).add(member.group)
         taken = dict(known)
         for member in sessions:
-            values, group = values_id(member, texts), _group(member)
+            values, group = values_id(member, texts), member.group
             new = group if taken.get(group, values) == values else f"{source.label}-{group}"
             if len(own[values]) == 1:
                 new = names.setdefault(values, new)
             known.setdefault(new, values)
             found[member.key] = new
-    shared = Counter(found.values())
-    members = (member for source in sources for member in source.members if member.has_session)
-    return {m.key: found[m.key] for m in members if m.group != found[m.key] and (m.group or shared[found[m.key]] > 1)}
+    members = (member for source in sources for member in source.members)
+    return {one.key: found[one.key] for one in members if found.get(one.key, one.group) != one.group}
 
 
 def values_id(member: Member, texts: AbstractSet[str]) -> str:
@@ -45,7 +44,3 @@ def values_id(member: Member, texts: AbstractSet[str]) -> str:
 def as_stored(name: str, value: Value, texts: AbstractSet[str]) -> Value:
     """A value as the merged directory has it."""
     return str(value) if name in texts else value
-
-
-def _group(member: Member) -> str:
-    return member.group or trial_id(dict(member.values))
