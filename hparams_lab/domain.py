@@ -21,18 +21,20 @@ from typing import Any, TypeAlias
 
 from hparams_lab.domain_files import module_of_file
 from hparams_lab.errors import DomainLoadError, HParamsLabError, UsageError
-from hparams_lab.executors.job import Target, Train
-from hparams_lab.executors.seeding import loading_alike
 from hparams_lab.experiment import Experiment
 from hparams_lab.fingerprint import fingerprint
 from hparams_lab.functions import globals_of
 from hparams_lab.overrides import with_overrides
 from hparams_lab.paths import local
 from hparams_lab.sources import hash_of_sources
+from hparams_lab.targets.protocol import Target, Train
+from hparams_lab.targets.seeding import loading_alike
 from hparams_lab.values import short
 
 BUILT_IN = {"digits": "hparams_lab.domains.digits", "mnist": "hparams_lab.domains.mnist"}
 KERAS = "hparams_lab.keras"
+PICTURE = "hparams_lab.picture:picture_best"
+"""What a sweep that keeps its models does with its results. A name: it is imported when it is needed."""
 FRAMEWORKS = ("tensorflow", "keras", "torch", "jax", "sklearn", "xgboost", "lightgbm")
 """Imported once by the fork server where the caller has imported them, so that a run need not."""
 
@@ -44,7 +46,8 @@ class Domain:
     """What is tuned and how: the parts of a domain module that the runner works with.
 
     `version` is the module's `VERSION`, `source` a short hash of its file and of its author's other modules that it
-    imports, or of what a function does; None where it has none.
+    imports, or of what a function does; None where it has none. `after` is the "module:function" that a sweep calls
+    with its results.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Domain:
     identity: Mapping[str, Any]
     version: Version = None
     source: str | None = None
+    after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +166,8 @@ def load_domain(
     experiment = with_overrides(found.experiment, settings)
     identity = {"domain": source if not is_file(source) else Path(source).name, "data": data and Path(data).name}
     target = ModuleTarget(_absolute(source), data, save_model)
-    return Domain(name_of_domain(source), experiment, target, identity, found.version, found.source)
+    after = PICTURE if save_model else None
+    return Domain(name_of_domain(source), experiment, target, identity, found.version, found.source, after)
 
 
 def name_of_domain(source: str) -> str:

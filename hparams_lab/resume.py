@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hparams_lab import disk
+from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_in
 from hparams_lab.declared import Declared
 from hparams_lab.ending import end_left_run
 from hparams_lab.errors import EventFileError, LogDirError
@@ -26,7 +27,7 @@ from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.logdir import read
 from hparams_lab.events.reader import RunReader, event_files, own_file, read_run
 from hparams_lab.events.writer import EventFileWriter
-from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, attempts_in, missing_metric
+from hparams_lab.executors.job import missing_metric
 from hparams_lab.experiment import Experiment
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import is_held

@@ -8,11 +8,12 @@ has read back from that run's own files (`sweep_loop`).
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +21,10 @@ from hparams_lab.domain import Domain, function_domain, load_domain
 from hparams_lab.errors import LogDirError, UsageError
 from hparams_lab.events.logdir import read
 from hparams_lab.executors import Executor, Resources, Setup, executor_of
-from hparams_lab.executors.job import Train
 from hparams_lab.executors.limits import checked_bytes, checked_seconds
 from hparams_lab.experiment import Experiment
 from hparams_lab.owner import LOCK, Ownership, owned
 from hparams_lab.paths import LogDirPaths, local
-from hparams_lab.picture import picture_best
 from hparams_lab.plan import Plan
 from hparams_lab.progress.output import occupy_standard_descriptors
 from hparams_lab.provenance import provenance_markdown
@@ -35,7 +34,11 @@ from hparams_lab.stopping import StopRequests, stop_requests
 from hparams_lab.sweep_dir import check_directory, check_in_advance, prepare, source_note
 from hparams_lab.sweep_events import Observer, SweepEnded, SweepEvent, SweepNote, SweepStarted
 from hparams_lab.sweep_loop import SweepLoop
+from hparams_lab.targets.protocol import Train
 from hparams_lab.to_do import done_of
+
+After = Callable[[Plan, Results, StopRequests], Generator[SweepEvent, None, str | None]]
+"""What a domain does with the results while the directory is still owned: the run that it added to, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +181,7 @@ def sweep(
 ) -> Iterator[SweepEvent]:
     """Do what is planned and not done yet, event by event. See `run_sweep` for the errors.
 
-    Whoever made the executor stops it, when the events are at their end or an error came.
+    The caller stops the executor, at the last event or after an error.
     """
     handling, stop = handling or Handling(), stop or StopRequests()
     paths = LogDirPaths(logdir)
@@ -212,7 +215,7 @@ def sweep(
         executor.stop()  # before others may own the directory
         results = Results.of(plan.domain.experiment, _read(logdir))
         seconds = time.monotonic() - began
-        pictured = yield from picture_best(plan, results, stop)
+        pictured = (yield from _after(plan.domain)(plan, results, stop)) if plan.domain.after else None
     yield SweepEnded(results, seconds, stop.asked(), stop.signal, pictured)
 
 
@@ -250,6 +253,12 @@ def _start(loop: SweepLoop, ownership: Ownership) -> None:
     loop.executor.hold = ownership.runs_fd
     setup = Setup(loop.plan.domain.target, bare, provenance_markdown(installed=True))
     loop.executor.start(setup, loop.report)
+
+
+def _after(domain: Domain) -> After:
+    module, _, name = (domain.after or "").partition(":")
+    after: After = getattr(importlib.import_module(module), name)
+    return after
 
 
 def _read(logdir: Path) -> tuple[RunResult, ...]:

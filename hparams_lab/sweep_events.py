@@ -11,7 +11,7 @@ from hparams_lab.results import Results, RunResult
 from hparams_lab.trial import RunSpec
 
 if TYPE_CHECKING:
-    from hparams_lab.executors.job import Attempt
+    from hparams_lab.attempts import Attempt
     from hparams_lab.experiment import Experiment
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hparams_lab import disk
+from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_markdown
 from hparams_lab.declared import Declared
 from hparams_lab.ending import end_left_run
 from hparams_lab.errors import MissingMetricError, UnsavedError
 from hparams_lab.events.reader import event_files, read_run
 from hparams_lab.executors import Executor, Job
-from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, Ended, attempts_markdown, missing_metric, notes_of
+from hparams_lab.executors.job import Ended, missing_metric, notes_of
 from hparams_lab.logger import Run
 from hparams_lab.paths import OUTPUT_LOG, LogDirPaths, writing
 from hparams_lab.plan import Plan

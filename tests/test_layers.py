@@ -57,6 +57,7 @@ LAYERS = (
         "ending",
         "afterwards",
         "reopen",
+        "attempts",
         "logger",
         "functions",
         "described",
@@ -65,6 +66,7 @@ LAYERS = (
     ),
     # 2  orchestration
     (
+        "targets",
         "executors",
         "sources",
         "fingerprint",

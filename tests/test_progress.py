@@ -15,7 +15,7 @@ import pytest
 from screen import Screen
 
 import hparams_lab as lab
-from hparams_lab.executors.job import Attempt
+from hparams_lab.attempts import Attempt
 from hparams_lab.progress import lines, progress
 from hparams_lab.progress.footer import Footer
 from hparams_lab.progress.live import LiveView

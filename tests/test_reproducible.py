@@ -147,7 +147,7 @@ def test_a_kill_on_the_way_does_not_matter(begin, sweep, numbers, tmp_path):
 
 DRAWS = """
 import random, sys
-from hparams_lab.executors.seeding import seed_everything
+from hparams_lab.targets.seeding import seed_everything
 
 def draw():
     import numpy as np, tensorflow as tf, keras, torch

@@ -8,8 +8,8 @@ import signal
 import pytest
 
 import hparams_lab as lab
+from hparams_lab.attempts import Attempt, attempts_in, attempts_markdown
 from hparams_lab.errors import LogDirError
-from hparams_lab.executors.job import Attempt, attempts_in, attempts_markdown
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.results import Outcome
 from hparams_lab.resume import scan

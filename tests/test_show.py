@@ -11,9 +11,9 @@ import sys
 import pytest
 
 import hparams_lab as lab
+from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_markdown
 from hparams_lab.cli.log_tail import log_tail
 from hparams_lab.cli.main import main
-from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, attempts_markdown
 from hparams_lab.results import Outcome
 
 DOMAIN = """

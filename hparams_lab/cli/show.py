@@ -11,6 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
+from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_in
 from hparams_lab.cli.again import Again, again, for_a_shell, provenance_of
 from hparams_lab.cli.leaderboard import damage
 from hparams_lab.cli.log_tail import log_tail
@@ -21,7 +22,7 @@ from hparams_lab.cli.table import GAP, Cell, Column, cut, echo, fitted, outcome_
 from hparams_lab.curve import Scalars
 from hparams_lab.events.logdir import read
 from hparams_lab.events.reader import OUTCOME_TAG
-from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, attempts_in, notes_of
+from hparams_lab.executors.job import notes_of
 from hparams_lab.paths import OUTPUT_LOG
 from hparams_lab.progress.standing import Going
 from hparams_lab.provenance import PROVENANCE_TAG

@@ -20,11 +20,12 @@ from multiprocessing.connection import Connection
 
 from hparams_lab.errors import DomainLoadError, HParamsLabError, UnsavedError
 from hparams_lab.executors import again
-from hparams_lab.executors.job import Job, Setup, Train, leave_on, perform, probe, redirect_output
+from hparams_lab.executors.job import Job, Setup, leave_on, perform, probe, redirect_output
 from hparams_lab.executors.memory import MemoryLimit, prefer_to_be_killed
-from hparams_lab.executors.seeding import loading_alike
 from hparams_lab.keeper import die_with_parent
 from hparams_lab.paths import OUTPUT_LOG
+from hparams_lab.targets.protocol import Train
+from hparams_lab.targets.seeding import loading_alike
 
 UNSAVED_CODE = 74  # EX_IOERR of sysexits.h
 

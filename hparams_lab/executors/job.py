@@ -11,50 +11,38 @@ import errno
 import faulthandler
 import io
 import os
-import re
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from hparams_lab import disk
 from hparams_lab.afterwards import add_text
+from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_markdown
 from hparams_lab.ending import outcome_of, was_raised
 from hparams_lab.errors import HParamsLabError, LogDirError, MissingMetricError, UnsavedError
 from hparams_lab.events.reader import OUTCOME_TAG
 from hparams_lab.executors.forking import jax_has_run
 from hparams_lab.executors.memory import MemoryLimit
-from hparams_lab.executors.seeding import seed_everything
 from hparams_lab.experiment import Experiment
 from hparams_lab.logger import Run
 from hparams_lab.measured import has_elements, numbers_among, unranked
 from hparams_lab.provenance import PROVENANCE_TAG
 from hparams_lab.results import Outcome, RunResult
+from hparams_lab.targets.protocol import Target, Train
+from hparams_lab.targets.seeding import seed_everything
 from hparams_lab.trial import RunSpec
 from hparams_lab.values import short
 
 REPORT_SECONDS = 0.1
-ATTEMPTS_TAG = "run/attempts"
 NOTES = "run/note/"
 """How the tags of texts begin that say, in a line, what is missing of a run that completed."""
 LONGEST_NOTE = 300
 Report = Callable[[int, Mapping[str, float]], None]
-Train = Callable[[Run], Mapping[str, Any] | None]
-
-
-class Target(Protocol):
-    """What is trained, in a form that can go to another process."""
-
-    def load(self) -> Train:
-        """The train function. Imports what it needs; raises DomainLoadError."""
-
-    @property
-    def preload(self) -> tuple[str, ...]:
-        """Modules worth importing once, before processes are forked for the runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +52,6 @@ class Setup:
     target: Target
     experiment: Experiment
     provenance: str = ""  # Markdown: where the sweep came from
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """An earlier try of a run that did not last: how it ended, and the file in the run's directory with its output."""
-
-    outcome: Outcome
-    reason: str
-    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,23 +312,6 @@ def probe() -> None:
     if jax_has_run():
         jax: Any = sys.modules["jax"]
         jax.jit(lambda x: x + 1)(1.0).block_until_ready()
-
-
-def attempts_markdown(attempts: Sequence[Attempt]) -> str:
-    """Earlier attempts as a Markdown table."""
-    rows = [f"| {number} | {one.outcome} | {_cell(one.reason)} | {one.log} |" for number, one in enumerate(attempts, 1)]
-    return "\n".join(["| attempt | outcome | reason | log |", "| --- | --- | --- | --- |", *rows])
-
-
-def attempts_in(markdown: str) -> tuple[Attempt, ...]:
-    """The attempts of such a table; those that cannot be read are left out."""
-    rows = re.findall(r"^\| \d+ \| (.+?) \| (.*) \| (.*) \|$", markdown, re.MULTILINE)
-    known = {outcome.value for outcome in Outcome}
-    return tuple(Attempt(Outcome(word), reason.replace("\\|", "|"), log) for word, reason, log in rows if word in known)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
 
 
 def missing_metric(result: RunResult) -> str:

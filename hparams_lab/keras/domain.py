@@ -20,9 +20,9 @@ from typing import Any
 from hparams_lab import disk
 from hparams_lab.errors import DataError, DomainLoadError
 from hparams_lab.executors.job import NOTES, is_full_disk, note_of
-from hparams_lab.executors.seeding import loading_alike
 from hparams_lab.logger import Run
 from hparams_lab.paths import MODEL
+from hparams_lab.targets.seeding import loading_alike
 from hparams_lab.trial import HParams
 
 EVALUATION_BATCH = 1024

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hparams_lab.domain import load_module
-from hparams_lab.executors.seeding import seed_everything
+from hparams_lab.targets.seeding import seed_everything
 
 pytest.importorskip("keras", reason="needs Keras (pip install 'hparams-lab[tensorflow]')")
 from hparams_lab.keras.domain import KerasTraining

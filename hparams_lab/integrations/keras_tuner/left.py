@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hparams_lab import disk
+from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_in
 from hparams_lab.ending import end_left_run
 from hparams_lab.events.logdir import load_sweep
 from hparams_lab.events.reader import event_files, read_run
-from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, attempts_in
 from hparams_lab.integrations.keras_tuner.hyperband import chain
 from hparams_lab.integrations.keras_tuner.objective import Objective
 from hparams_lab.integrations.keras_tuner.trial_runs import Training, TrialRuns, promotion

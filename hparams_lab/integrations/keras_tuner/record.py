@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Concatenate, ParamSpec
 
 from hparams_lab import disk
+from hparams_lab.attempts import Attempt
 from hparams_lab.ending import outcome_of
 from hparams_lab.errors import HParamsLabError
-from hparams_lab.executors.job import Attempt
 from hparams_lab.integrations.keras_tuner.found import keras_tuner
 from hparams_lab.integrations.keras_tuner.hyperband import chain, is_hyperband, promotable
 from hparams_lab.integrations.keras_tuner.left import LeftRuns, number_of

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hparams_lab.executors.job import ATTEMPTS_TAG, Attempt, attempts_markdown
+from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_markdown
 from hparams_lab.integrations.keras_tuner.objective import BEST_EPOCH, BRACKET, EPOCHS, ROUND, Objective
 from hparams_lab.integrations.search_log import SearchLog, run_name
 from hparams_lab.logger import Run
