@@ -17,7 +17,8 @@ from hparams_lab.ending import end_left_run
 from hparams_lab.errors import MissingMetricError, UnsavedError
 from hparams_lab.events.reader import event_files, read_run
 from hparams_lab.executors import Executor, Job
-from hparams_lab.executors.job import Ended, missing_metric, notes_of
+from hparams_lab.executors.job import missing_metric, notes_of
+from hparams_lab.executors.protocol import Ended
 from hparams_lab.logger import Run
 from hparams_lab.paths import OUTPUT_LOG, LogDirPaths, writing
 from hparams_lab.plan import Plan

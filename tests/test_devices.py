@@ -12,8 +12,9 @@ from counted import at_most
 
 import hparams_lab as lab
 from hparams_lab.errors import UsageError
-from hparams_lab.executors import Resources, default_workers, devices
+from hparams_lab.executors import Resources, devices
 from hparams_lab.executors.devices import shares, threads_environment
+from hparams_lab.executors.protocol import default_workers
 
 NOWHERE = {"PATH": "/nowhere"}
 HIDING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "JAX_PLATFORMS")

@@ -21,7 +21,7 @@ from hparams_lab.errors import ExecutorError
 from hparams_lab.events.reader import read_run
 from hparams_lab.executors import Resources, make_executor, process, server
 from hparams_lab.executors import ray as ray_executor
-from hparams_lab.executors.job import Ended, Job, Setup
+from hparams_lab.executors.protocol import Ended, Job, Setup
 from hparams_lab.executors.server import ServerHandle
 from hparams_lab.keeper import descendants
 from hparams_lab.trial import RunSpec, Trial

@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hparams_lab.errors import UsageError
-from hparams_lab.executors import Resources, default_workers
+from hparams_lab.executors.protocol import Resources, default_workers
 
 SMI_SECONDS = 10.0
 """nvidia-smi may have to wake the driver, which takes seconds on some machines."""

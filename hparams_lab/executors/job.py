@@ -15,76 +15,32 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hparams_lab import disk
 from hparams_lab.afterwards import add_text
-from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_markdown
+from hparams_lab.attempts import ATTEMPTS_TAG, attempts_markdown
 from hparams_lab.ending import outcome_of, was_raised
 from hparams_lab.errors import HParamsLabError, LogDirError, MissingMetricError, UnsavedError
 from hparams_lab.events.reader import OUTCOME_TAG
 from hparams_lab.executors.forking import jax_has_run
 from hparams_lab.executors.memory import MemoryLimit
+from hparams_lab.executors.protocol import Job, Report, Setup
 from hparams_lab.experiment import Experiment
 from hparams_lab.logger import Run
 from hparams_lab.measured import has_elements, numbers_among, unranked
 from hparams_lab.provenance import PROVENANCE_TAG
 from hparams_lab.results import Outcome, RunResult
-from hparams_lab.targets.protocol import Target, Train
+from hparams_lab.targets.protocol import Train
 from hparams_lab.targets.seeding import seed_everything
-from hparams_lab.trial import RunSpec
 from hparams_lab.values import short
 
 REPORT_SECONDS = 0.1
 NOTES = "run/note/"
 """How the tags of texts begin that say, in a line, what is missing of a run that completed."""
 LONGEST_NOTE = 300
-Report = Callable[[int, Mapping[str, float]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What all jobs of a sweep share."""
-
-    target: Target
-    experiment: Experiment
-    provenance: str = ""  # Markdown: where the sweep came from
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One run to do, in a directory that exists and has no event file."""
-
-    spec: RunSpec
-    directory: Path
-    attempts: tuple[Attempt, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return self.spec.name
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A job that is over. What is said here counts only for a run whose process left it without an end.
-
-    Attributes:
-      name: the run's name.
-      death: how its process died; empty when it ended by itself.
-      outcome: what such a run is: crashed, or out of memory.
-      lost: whether it died with what carried it (its server, its node), so that it is to be run again.
-      unsaved: why it could not be written, as on a full disk; empty when it could.
-    """
-
-    name: str
-    death: str = ""
-    outcome: Outcome = Outcome.CRASHED
-    lost: bool = False
-    unsaved: str = ""
 
 
 class _ReportingRun(Run):

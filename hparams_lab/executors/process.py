@@ -25,11 +25,11 @@ import cloudpickle
 
 from hparams_lab.domain import Description
 from hparams_lab.errors import UsageError
-from hparams_lab.executors import Asked, OnReport, Resources, again
+from hparams_lab.executors import again
 from hparams_lab.executors.devices import Share, shares
 from hparams_lab.executors.forking import FRESH, WAY_OUT
-from hparams_lab.executors.job import Ended, Job, Setup
 from hparams_lab.executors.memory import check_limit
+from hparams_lab.executors.protocol import Asked, Ended, Job, OnReport, Resources, Setup
 from hparams_lab.executors.server import Exit, ServerHandle
 from hparams_lab.paths import OUTPUT_LOG
 from hparams_lab.results import Outcome

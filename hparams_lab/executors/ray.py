@@ -32,10 +32,9 @@ import cloudpickle
 
 from hparams_lab.domain import Description
 from hparams_lab.errors import ExecutorError, MissingExtraError, UsageError
-from hparams_lab.executors import Asked, OnReport, Resources, default_workers
 from hparams_lab.executors.devices import check_numbers, shares
 from hparams_lab.executors.forkserver import HOME
-from hparams_lab.executors.job import Ended, Job, Setup
+from hparams_lab.executors.protocol import Asked, Ended, Job, OnReport, Resources, Setup, default_workers
 from hparams_lab.executors.ray_address import no_answer, not_joined
 from hparams_lab.keeper import hang_up
 from hparams_lab.scratch import scratch

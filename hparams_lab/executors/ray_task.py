@@ -18,8 +18,8 @@ import cloudpickle
 import ray
 
 from hparams_lab.errors import HParamsLabError, LogDirError
-from hparams_lab.executors import Executor, Resources, make_executor
-from hparams_lab.executors.job import Ended, Job, Setup
+from hparams_lab.executors.process import ProcessExecutor
+from hparams_lab.executors.protocol import Ended, Executor, Job, Resources, Setup
 
 LOOK_SECONDS = 0.1
 
@@ -63,7 +63,8 @@ class _Place:
     def __init__(self, resources: Resources) -> None:
         self.visible = _visible()
         here = replace(resources, workers=1, ray_address=None, gpus="none" if resources.gpus == "none" else None)
-        self.executor: Executor = make_executor("process", here if self.visible else replace(here, runs_per_gpu=1))
+        here = here if self.visible else replace(here, runs_per_gpu=1)
+        self.executor: Executor = ProcessExecutor(here, asked_to_stop=lambda: False)
         self._setup: Any = None
         self._reports: list[Message] = []
 

@@ -16,9 +16,8 @@ from multiprocessing.reduction import send_handle
 from typing import Any, NamedTuple
 
 from hparams_lab.errors import ExecutorError
-from hparams_lab.executors import Asked
 from hparams_lab.executors.forkserver import HOME
-from hparams_lab.executors.job import Job
+from hparams_lab.executors.protocol import Asked, Job
 from hparams_lab.keeper import hang_up
 
 STARTUP_SECONDS = 300.0
