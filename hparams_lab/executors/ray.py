@@ -26,7 +26,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cloudpickle
 
@@ -36,6 +36,7 @@ from hparams_lab.executors.devices import check_numbers, shares
 from hparams_lab.executors.forkserver import HOME
 from hparams_lab.executors.protocol import Asked, Ended, Job, OnReport, Resources, Setup, default_workers
 from hparams_lab.executors.ray_address import no_answer, not_joined
+from hparams_lab.executors.ray_protocol import OwnRay
 from hparams_lab.keeper import hang_up
 from hparams_lab.scratch import scratch
 
@@ -61,14 +62,6 @@ enter(int(sys.argv[1]))
 
 # Characters of the directory for temporary files, so that Ray's sockets below it have paths of at most 107.
 _LONGEST = 25
-
-
-class OwnRay(NamedTuple):
-    """A Ray that is started on this machine, for one sweep: what it has for runs, and where its files are."""
-
-    cpus: int
-    gpus: int
-    directory: str = ""
 
 
 class RayExecutor:

@@ -36,7 +36,7 @@ import ray.exceptions
 
 from hparams_lab.errors import ExecutorError, HParamsLabError, UsageError
 from hparams_lab.executors.protocol import Ended, Job, Resources
-from hparams_lab.executors.ray import OwnRay
+from hparams_lab.executors.ray_protocol import OwnRay
 from hparams_lab.executors.ray_task import Message
 from hparams_lab.results import Outcome
 
