@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from misread import NAME, wrong
 from mutants import END, LAYOUTS, SECOND, VERSION, event, good, number, record, start, tensor, told
-from slow_reader import differences, slow_read
+from slow_reader import slow_read
 from tensorboard.compat.proto import types_pb2
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -29,18 +30,7 @@ from hparams_lab.events.scan import FEW, MOST_FINDINGS, Scanner
 from hparams_lab.events.wire import LONGEST, varint
 from hparams_lab.findings import Finding, Kind
 
-NAME = "events.out.tfevents.1.host"
 HEAD = VERSION + start("trial")
-
-
-def wrong(path: Path, data: bytes, layouts: Layouts | None = None, thin=None) -> list[str]:
-    """In what the reading of these bytes differs from the slow reader's."""
-    (path / NAME).write_bytes(data)
-    reader = RunReader(str(path), layouts or Layouts(), thin)
-    reader.read_new([NAME])
-    run = reader.run("run") or reader.bare_run("run")
-    slow = slow_read(data)
-    return differences(slow, run, reader.findings) if thin is None else differences(slow, run, reader.findings, thin)
 
 
 # Parts of files; each is a pure function of its numbers

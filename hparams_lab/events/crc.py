@@ -51,6 +51,34 @@ def add_to_crc(crc: NDArray[np.uint32], distance: int, words: NDArray[Any]) -> N
         crc ^= table.take(data[:, place]) if varying[place] else table[data[0, place]]
 
 
+NEAR = 256
+"""Distances of which there are tables side by side."""
+
+
+@functools.cache
+def crc_tables() -> NDArray[np.uint32]:
+    """`crc_table` of the `NEAR` smallest distances, one behind the other.
+
+    A checksum that more zeros follow is that of its four bytes, each so much farther from the end.
+    """
+    tables = np.zeros((NEAR, 256), np.uint32)
+    tables[:4] = [crc_table(distance) for distance in range(4)]
+    for done in (4 << power for power in range(6)):
+        parts = tables[:done].astype("<u4").view(np.uint8).reshape(done, 256, 4)
+        for byte in range(4):
+            tables[done : 2 * done] ^= tables[done - 1 - byte][parts[:, :, byte]]
+    return tables.reshape(-1)
+
+
+@functools.cache
+def blank_crcs(*bytes_set: tuple[int, int]) -> NDArray[np.uint32]:
+    """The checksums of zeros, of each length below `NEAR`, but for some bytes, each a place and a value."""
+    found = np.array([google_crc32c.value(bytes(length)) for length in range(NEAR)], np.uint32)
+    for place, value in bytes_set:
+        found[place + 1 :] ^= crc_tables()[value::256][: NEAR - place - 1]
+    return found
+
+
 @functools.lru_cache(maxsize=8192)
 def crc_table(distance: int) -> NDArray[np.uint32]:
     """What each value of a byte adds to a CRC-32C, `distance` bytes before the end."""

@@ -145,22 +145,15 @@ class Layout:
             good &= more if place < self.step_width - 1 else ~more
         return good
 
-    def by_tags(self, rows: Rows) -> ByTags:
+    def by_tags(self, rows: Rows) -> Groups:
         """Rows of this layout but for their tags, grouped by these."""
         keys = np.zeros(rows.size, np.uint64)
         for at, dtype, _ in self._tag_words:
             keys *= _PRIME
             keys += rows.column(HEADER_SIZE + at, dtype)
             keys ^= keys >> _SHIFT
-        short = (keys * _PRIME >> _TO_SHORT).astype(np.uint16)  # NumPy sorts these by radix
-        order = np.argsort(short, kind="stable")
-        begins = np.concatenate([[0], np.flatnonzero(np.diff(short[order])) + 1])
-        sizes = np.diff(begins, append=rows.size)
-        like_first = np.ones(rows.size, np.bool_)
-        for at, dtype, _ in self._tag_words:
-            words = rows.column(HEADER_SIZE + at, dtype)[order]
-            like_first &= words == np.repeat(words[begins], sizes)
-        return ByTags(order, begins, sizes, like_first)
+        words = (rows.column(HEADER_SIZE + at, dtype) for at, dtype, _ in self._tag_words)
+        return Groups.of(keys * _PRIME >> _TO_SHORT, *words)
 
     def decoded(self, rows: Rows) -> Decoded:
         """The numbers of rows that have this layout, whatever their tags."""
@@ -260,19 +253,32 @@ class Layout:
         return int(google_crc32c.value(bytes(blank)))
 
 
-class ByTags(NamedTuple):
-    """Rows grouped by their tags; groups of different tags may meet, which is rare.
+class Groups(NamedTuple):
+    """Rows grouped by a key; groups of different keys may meet, which is rare.
 
     Attributes:
       order: the numbers of the rows, a group after the other, in each as they were.
       begins, sizes: of the groups, in `order`.
-      like_first: which rows, in that order, have the tags of their group's first.
+      like_first: which rows, in that order, have the key of their group's first.
     """
 
     order: NDArray[np.int64]
     begins: NDArray[np.int64]
     sizes: NDArray[np.int64]
     like_first: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, short: NDArray[Any], *keys: NDArray[Any]) -> Groups:
+        """Rows of which the `keys` are the same. Args: short: a number of 16 bits that follows from them."""
+        short = short.astype(np.uint16)  # NumPy sorts these by radix
+        order = np.argsort(short, kind="stable")
+        begins = np.concatenate([[0], np.flatnonzero(np.diff(short[order])) + 1])
+        sizes = np.diff(begins, append=len(short))
+        like_first = np.ones(len(short), np.bool_)
+        for key in keys:
+            column = key[order]
+            like_first &= column == np.repeat(column[begins], sizes)
+        return cls(order, begins, sizes, like_first)
 
 
 Word: TypeAlias = tuple[int, str, int]

@@ -9,11 +9,15 @@ from tensorboard.compat.proto.event_pb2 import Event
 
 from hparams_lab.events.crc import masked_crc32c
 from hparams_lab.events.layout import Layout, Point
+from hparams_lab.events.plain import SIMPLE, Shape, shape_of
 from hparams_lab.events.record import LARGEST
 from hparams_lab.events.wire import LONGEST, layout_of
 
 MOST_LAYOUTS = 4096
 """So many layouts are remembered."""
+
+MOST_SHAPES = 8
+"""So many shapes of records of one scalar are looked for."""
 
 MOST_FORMS = 32
 """So many different forms of records of one length are; records of yet others are read one by one."""
@@ -36,6 +40,8 @@ class Layouts:
         self._forms: dict[int, dict[object, _Form]] = {}  # by length, then by what varies
         self._count = 0
         self.length_crcs: dict[int, int] = {}
+        self.shapes: dict[Shape, None] = {SIMPLE: None}
+        """The shapes of records of one scalar."""
 
     @property
     def size(self) -> int:
@@ -63,6 +69,9 @@ class Layouts:
         if self._count < MOST_LAYOUTS and len(forms) < MOST_FORMS:
             self._count += 1
             forms.setdefault(layout.holes, _Form(layout.unpack, {})).layouts[layout.fixed] = layout
+        shape = shape_of(layout)
+        if shape is not None and len(self.shapes) < MOST_SHAPES:
+            self.shapes[shape] = None
 
     def length_is_sound(self, length: int, crc: int) -> bool:
         """Whether that is the checksum of a length."""

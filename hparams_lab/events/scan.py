@@ -266,7 +266,7 @@ class Scanner:
             return at
         stretch = Stretch(self, data, base)
         whole = Rows(data, 0, 1, 0)
-        for which in _by_length(lengths):
+        for which in _by_length(lengths, stretch.take_plain(offsets, lengths)):
             length = int(lengths[which[0]])
             if length > LONGEST or len(which) < FEWEST:
                 stretch.take_singly(offsets[which].tolist(), which.tolist(), length)
@@ -332,11 +332,13 @@ def _walked(data: bytes | bytearray, at: int, end: int) -> NDArray[np.int64]:
     return np.array(starts, np.int64)
 
 
-def _by_length(lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The numbers of the records of each length."""
-    small = lengths.astype(np.uint16) if lengths.max() < 1 << 16 else lengths  # NumPy sorts these by radix
-    order = np.argsort(small, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1)
+def _by_length(lengths: NDArray[np.int64], which: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The numbers among `which` of the records of each length; they are short."""
+    if not len(which):
+        return []
+    lengths = lengths[which].astype(np.uint16)  # NumPy sorts these by radix
+    order = np.argsort(lengths, kind="stable")
+    return np.split(which[order], np.flatnonzero(np.diff(lengths[order])) + 1)
 
 
 def _period(lengths: list[int]) -> int:

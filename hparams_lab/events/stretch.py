@@ -12,8 +12,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from hparams_lab.curve import Scalars
 from hparams_lab.events.crc import masked_crc32c
-from hparams_lab.events.layout import Layout, Rows
+from hparams_lab.events.layout import Groups, Layout, Rows
 from hparams_lab.events.layouts import MOST_FORMS, Layouts
+from hparams_lab.events.plain import Shape, of_shape, same_words, shape_of, taken_apart
 from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
 
 FEWEST = 4
@@ -61,6 +62,37 @@ class Stretch:
         self._base = base
         self._parts: dict[str, list[tuple[NDArray[np.int64], Scalars]]] = {}
         self._singles: list[tuple[int, int, int]] = []
+
+    def take_plain(self, offsets: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Read the records of one scalar each, of which there are some of the same tag; the numbers of the others."""
+        left = np.ones(len(offsets), np.bool_)
+        for shape in tuple(self._scanner.layouts.shapes):
+            which = of_shape(self._data, offsets, lengths, shape)
+            which = which[left[which]]
+            if len(which) >= FEWEST:
+                left[self._take_shape(shape, which, offsets, lengths)] = False
+        return np.flatnonzero(left)
+
+    def _take_shape(
+        self, shape: Shape, which: NDArray[np.int64], offsets: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Read records that may have one shape, a tag after the other; the numbers of those that are read."""
+        rows = taken_apart(self._data, offsets[which], lengths[which], shape)
+        groups = Groups.of(rows.rest ^ rows.rest >> 16 ^ rows.sizes, rows.rest, rows.sizes)
+        columns = [column[groups.order] for column in (rows.steps, rows.wall_times, rows.values)]
+        which, begins = which[groups.order], rows.begins[groups.order]
+        read = groups.like_first & np.repeat(groups.sizes >= FEWEST, groups.sizes)
+        large = np.flatnonzero(groups.sizes >= FEWEST)
+        for begin, size in zip(groups.begins[large].tolist(), groups.sizes[large].tolist(), strict=True):
+            group, first = slice(begin, begin + size), which[begin]
+            whole = Rows(self._data, int(offsets[first]), 1, 1)
+            layout = self._layout_of(whole, 0, int(lengths[first]))
+            if layout is None or shape_of(layout) != shape:
+                read[group] = False
+                continue
+            read[group] &= same_words(self._data, begins[group], shape, int(rows.sizes[groups.order[begin]]))
+            self._keep(layout, [column[group] for column in columns], which[group], read[group])
+        return which[read]
 
     def take(self, rows: Rows, length: int, order: NDArray[np.int64], offsets: Any, stride: int = 0) -> None:
         """Read records of one length.
