@@ -10,18 +10,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tensorboard.plugins.hparams import summary_v2
-
 from hparams_lab.direction import goal_of_tag
 from hparams_lab.errors import DeclarationError, HParamValueError
 from hparams_lab.hparam import HParam, adopt_hparam, checked_name, hparam_from_json
 from hparams_lab.scalar import Goal
+from hparams_lab.tensorboard_types import class_of_tensorboard, tensorboard_metric
 from hparams_lab.values import Value, name_of
 
 Constraint = Callable[[Mapping[str, Value]], bool]
 
 
-class Metric(summary_v2.Metric):
+class Metric:
     """A metric: the tag of a scalar, with the direction that is better.
 
     Args:
@@ -34,6 +33,10 @@ class Metric(summary_v2.Metric):
       DeclarationError: an empty tag, an unknown goal.
     """
 
+    TRAINING = 1
+    VALIDATION = 2
+    """The `dataset_type`s of TensorBoard's `api.proto`."""
+
     def __init__(
         self,
         tag: str,
@@ -43,10 +46,11 @@ class Metric(summary_v2.Metric):
         group: str | None = None,
         dataset_type: Any = None,
     ) -> None:
-        super().__init__(checked_name("Metric", tag), group, display_name, description, dataset_type)
+        self.tag: str = checked_name("Metric", tag)
         if goal not in (None, "max", "min"):
             raise DeclarationError(f"metric {tag!r} has the goal {goal!r}; wanted 'max' or 'min'")
-        self.tag = tag
+        self.group = group
+        self.dataset_type = dataset_type
         self.display_name = display_name
         self.description = description
         self.goal: Goal | None = goal or goal_of_tag(tag)
@@ -65,11 +69,14 @@ class Metric(summary_v2.Metric):
         """What a table's head calls it."""
         return self.display_name or self.tag
 
+    def to_tensorboard(self) -> Any:
+        """TensorBoard's own `Metric`, for its `hp` API."""
+        return tensorboard_metric(self)
+
     def to_json(self) -> dict[str, Any]:
         """The metric as plain JSON, for `Experiment.from_json`."""
-        fields = ("tag", "display_name", "description", "goal")
-        more = {"group": self._group, "dataset_type": self._dataset_type}
-        found = {field: getattr(self, field) for field in fields} | more
+        fields = ("tag", "display_name", "description", "goal", "group", "dataset_type")
+        found = {field: getattr(self, field) for field in fields}
         return {key: value for key, value in found.items() if value is not None}
 
 
@@ -77,7 +84,7 @@ def adopt_metric(metric: Any) -> Metric:
     """`metric` as one of ours; TensorBoard's own is taken over."""
     if isinstance(metric, Metric):
         return metric
-    if isinstance(metric, summary_v2.Metric):
+    if class_of_tensorboard(metric) == "Metric":
         info = metric.as_proto()
         return Metric(
             info.name.tag,

@@ -1,6 +1,6 @@
 """`HParam`: a hyperparameter's name, its domain, and when it is called for.
 
-A subclass of TensorBoard's, so its API takes ours; `adopt_hparam` turns TensorBoard's own into ours.
+`adopt_hparam` turns TensorBoard's own into ours, and `HParam.to_tensorboard` ours into its.
 """
 
 from __future__ import annotations
@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tensorboard.plugins.hparams import summary_v2
-
 from hparams_lab.errors import DeclarationError, HParamValueError
-from hparams_lab.space import SameByRepr, adopt_domain, domain_from_json
+from hparams_lab.space import Domain, adopt_domain, domain_from_json
+from hparams_lab.tensorboard_types import class_of_tensorboard, tensorboard_hparam
 from hparams_lab.values import Value, checked, name_of
 
 
-class HParam(SameByRepr, summary_v2.HParam):
+class HParam:
     """A hyperparameter: a name and the domain it ranges over.
 
     Args:
@@ -39,20 +38,34 @@ class HParam(SameByRepr, summary_v2.HParam):
         description: str | None = None,
         active_when: Mapping[Any, Any] | None = None,
     ) -> None:
-        super().__init__(
-            checked_name("HParam", name), adopt_domain(name, domain), display_name=display_name, description=description
-        )
+        self.name: str = checked_name("HParam", name)
+        self.domain: Domain = adopt_domain(name, domain)
+        self.display_name = display_name
+        self.description = description
         self.active_when: dict[str, tuple[Value, ...]] = {
             name_of(parent): _condition(name, parent, wanted) for parent, wanted in (active_when or {}).items()
         }
 
     def __repr__(self) -> str:
-        when = f", active_when={self.active_when!r}" if self.active_when else ""
-        return f"{super().__repr__()[:-1]}{when})"
+        parts = [repr(self.name), repr(self.domain)]
+        for field in ("display_name", "description", "active_when"):
+            if getattr(self, field) not in (None, {}):
+                parts.append(f"{field}={getattr(self, field)!r}")
+        return f"HParam({', '.join(parts)})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HParam) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.domain))
+
+    def to_tensorboard(self) -> Any:
+        """TensorBoard's own `HParam`, for its `hp` API."""
+        return tensorboard_hparam(self)
 
     def cast(self, value: Any) -> Value:
         """`value` as one of the domain's, or HParamValueError."""
-        return self.domain.cast(self.name, value)  # type: ignore[no-any-return]
+        return self.domain.cast(self.name, value)
 
     def is_active(self, hparams: Mapping[str, Value]) -> bool:
         """Whether the values chosen so far call for this hparam."""
@@ -98,7 +111,7 @@ def adopt_hparam(hparam: Any) -> HParam:
     """`hparam` as one of ours; TensorBoard's own is taken over."""
     if isinstance(hparam, HParam):
         return hparam
-    if isinstance(hparam, summary_v2.HParam):
+    if class_of_tensorboard(hparam) == "HParam":
         return HParam(hparam.name, hparam.domain, hparam.display_name, hparam.description)
     raise DeclarationError(f"{hparam!r} is not an HParam; declare it as HParam(name, domain)")
 

@@ -1,12 +1,11 @@
-"""The domains that hyperparameters range over: TensorBoard's classes, with what TensorBoard cannot say added.
+"""The domains that hyperparameters range over: TensorBoard's, with what TensorBoard cannot say added.
 
-`Discrete`, `IntInterval` and `RealInterval` are subclasses of TensorBoard's, so its API takes them; `adopt_domain`
-turns TensorBoard's own objects into these. Added are `scale="log"`, `step=`, and `None` among the values.
+`Discrete`, `IntInterval` and `RealInterval` are values of ours with TensorBoard's names and arguments. `adopt_domain`
+turns TensorBoard's own objects into these, and `to_tensorboard` these into its. Added are `scale="log"`, `step=`, and
+`None` among the values.
 
 A domain answers: what is `value` here (`cast`), which are its `points(n)` for a grid, how many values it has and which
 (`size`, `every`), one value at random (`sample_uniform`), and how TensorBoard holds a value (`stored`, `restored`).
-
-Source of the base classes: https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/plugins/hparams/summary_v2.py
 """
 
 from __future__ import annotations
@@ -17,16 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
-from tensorboard.plugins.hparams import api_pb2, summary_v2
-
 from hparams_lab.errors import DeclarationError, HParamValueError
+from hparams_lab.tensorboard_types import class_of_tensorboard, tensorboard_domain
 from hparams_lab.values import Value, cast_number, checked, format_value
 
 Rng: TypeAlias = random.Random | ModuleType
 Scale = Literal["linear", "log"]
-
-LONGEST_DISCRETE_FILTER = 9
-"""A numeric `Discrete` of ten or more values gets a filter in TensorBoard that answers 400; an interval works."""
 
 
 def tidy(number: float) -> float:
@@ -34,8 +29,8 @@ def tidy(number: float) -> float:
     return float(f"{number:.12g}")
 
 
-class SameByRepr:
-    """Equality and hash by class and `repr`, which says all there is to say."""
+class _Value:
+    """Equality and hash by class and `repr`, which says all there is to say; and TensorBoard's form."""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and repr(self) == repr(other)
@@ -43,8 +38,12 @@ class SameByRepr:
     def __hash__(self) -> int:
         return hash(repr(self))
 
+    def to_tensorboard(self) -> Any:
+        """TensorBoard's own domain of that name, for its `hp` API."""
+        return tensorboard_domain(self)
 
-class Discrete(SameByRepr, summary_v2.Discrete):
+
+class Discrete(_Value):
     """A fixed set of values of one type, in the order given; `None` may be among them.
 
     Args:
@@ -107,14 +106,24 @@ class Discrete(SameByRepr, summary_v2.Discrete):
         assert value is not None
         return value
 
-    def update_hparam_info(self, hparam_info: Any) -> None:
-        """Fill TensorBoard's `HParamInfo`: type, and the values (an interval for ten or more numbers)."""
-        if self._nullable:
-            Discrete([str(value) for value in self._values]).update_hparam_info(hparam_info)
-        elif self._dtype in (int, float) and len(self._values) > LONGEST_DISCRETE_FILTER:
-            _Interval.update_hparam_info(self, hparam_info)
-        else:
-            super().update_hparam_info(hparam_info)
+    def sample_uniform(self, rng: Rng = random) -> Any:
+        """One of the values, each as likely."""
+        return rng.choice(self._values)
+
+    @property
+    def values(self) -> list[Value]:
+        """The values in the order given."""
+        return list(self._values)
+
+    @property
+    def dtype(self) -> type:
+        """The type of the values: bool, int, float or str."""
+        return self._dtype
+
+    @property
+    def is_nullable(self) -> bool:
+        """Whether `None` is among the values."""
+        return self._nullable
 
     @property
     def min_value(self) -> Any:
@@ -149,12 +158,22 @@ def _declared(value: Any, dtype: type) -> Value:
         raise DeclarationError(f"Discrete has {value!r} among values of type {dtype.__name__}; give one type") from None
 
 
-class _Interval(SameByRepr):
+class _Interval(_Value):
     """What the two intervals share. Values are `lo + k * step` where there is a step."""
 
     dtype: type
     _min_value: Any
     _max_value: Any
+
+    @property
+    def min_value(self) -> Any:
+        """The lower end, as declared."""
+        return self._min_value
+
+    @property
+    def max_value(self) -> Any:
+        """The upper end, as declared."""
+        return self._max_value
 
     def _declare(self, lo: Any, hi: Any, scale: Scale, step: Any) -> None:
         kind = type(self).__name__
@@ -212,12 +231,6 @@ class _Interval(SameByRepr):
         """`value` as TensorBoard holds it."""
         assert value is not None
         return value
-
-    def update_hparam_info(self, hparam_info: Any) -> None:
-        """Fill TensorBoard's `HParamInfo`: a number in an interval."""
-        hparam_info.type = api_pb2.DATA_TYPE_FLOAT64
-        hparam_info.domain_interval.min_value = self.min_value  # type: ignore[attr-defined]
-        hparam_info.domain_interval.max_value = self.max_value  # type: ignore[attr-defined]
 
     def to_json(self) -> dict[str, Any]:
         """The domain as plain JSON, for `domain_from_json`."""
@@ -282,7 +295,7 @@ def _bound(kind: str, value: Any, dtype: type) -> Any:
         raise DeclarationError(f"{kind} has the bound {value!r}; wanted {wanted}") from None
 
 
-class IntInterval(_Interval, summary_v2.IntInterval):
+class IntInterval(_Interval):
     """Every integer from `lo` to `hi`, both included.
 
     Args:
@@ -293,6 +306,8 @@ class IntInterval(_Interval, summary_v2.IntInterval):
     Raises:
       DeclarationError: ends the wrong way round, not whole, or a log scale through zero.
     """
+
+    dtype = int
 
     def __init__(self, lo: Any, hi: Any, scale: Scale = "linear", step: Any = None) -> None:
         self._declare(lo, hi, scale, step)
@@ -324,7 +339,7 @@ class IntInterval(_Interval, summary_v2.IntInterval):
         return round(point)
 
 
-class RealInterval(_Interval, summary_v2.RealInterval):
+class RealInterval(_Interval):
     """Every real number from `lo` to `hi`, both included.
 
     Args:
@@ -335,6 +350,8 @@ class RealInterval(_Interval, summary_v2.RealInterval):
     Raises:
       DeclarationError: ends the wrong way round, not finite, or a log scale through zero.
     """
+
+    dtype = float
 
     def __init__(self, lo: Any, hi: Any, scale: Scale = "linear", step: Any = None) -> None:
         self._declare(lo, hi, scale, step)
@@ -378,11 +395,12 @@ def adopt_domain(name: str, domain: Any) -> Domain:
     """`domain` as one of ours; TensorBoard's own are taken over."""
     if isinstance(domain, (Discrete, IntInterval, RealInterval)):
         return domain
-    if isinstance(domain, summary_v2.Discrete):
+    kind = class_of_tensorboard(domain)
+    if kind == "Discrete":
         return Discrete(domain.values, dtype=domain.dtype)
-    if isinstance(domain, summary_v2.IntInterval):
+    if kind == "IntInterval":
         return IntInterval(domain.min_value, domain.max_value)
-    if isinstance(domain, summary_v2.RealInterval):
+    if kind == "RealInterval":
         return RealInterval(domain.min_value, domain.max_value)
     raise DeclarationError(
         f"hparam {name!r} has the domain {domain!r}; "

@@ -54,9 +54,10 @@ def test_tensorboards_own_objects_are_taken_over():
 
 def test_tensorboard_takes_our_objects():
     metric = Metric("val/acc", "Acc", "of the validation set", group="g", dataset_type=Metric.VALIDATION)
-    config = plugin_data(summary_v2.hparams_config_pb([OPTIMIZER, RATE], [metric], time_created_secs=5)).experiment
+    hparams = [OPTIMIZER.to_tensorboard(), RATE.to_tensorboard()]
+    config = plugin_data(summary_v2.hparams_config_pb(hparams, [metric.to_tensorboard()], 5)).experiment
     assert [info.name for info in config.hparam_infos] == ["optimizer", "rate"]
-    assert list(config.hparam_infos[0].domain_discrete) == ["sgd", "adam"]
+    assert list(config.hparam_infos[0].domain_discrete) == ["adam", "sgd"]
     assert config.hparam_infos[1].domain_interval.max_value == 0.1
     assert config.metric_infos[0] == api_pb2.MetricInfo(
         name=api_pb2.MetricName(tag="val/acc", group="g"),
@@ -64,7 +65,8 @@ def test_tensorboard_takes_our_objects():
         description="of the validation set",
         dataset_type=api_pb2.DATASET_VALIDATION,
     )
-    start = plugin_data(summary_v2.hparams_pb({OPTIMIZER: "sgd", RATE: 0.01}, "id", 5)).session_start_info
+    values = dict(zip(hparams, ["sgd", 0.01], strict=True))
+    start = plugin_data(summary_v2.hparams_pb(values, "id", 5)).session_start_info
     assert start.group_name == "id"
     assert start.hparams["optimizer"].string_value == "sgd"
     assert start.hparams["rate"].number_value == 0.01

@@ -27,6 +27,7 @@ LAYERS = (
         "tensors",
         "warned",
         "measured",
+        "tensorboard_types",
         "space",
         "hparam",
         "experiment",
@@ -217,6 +218,13 @@ def test_every_name_that_docs_and_docstrings_use_is_public():
 LIGHT = {
     "import": ("import hparams_lab", (*HEAVY, "tensorboard", "numpy", "click", "rich")),
     "help": ("from hparams_lab.cli.main import main; main(['--help'])", (*HEAVY, "tensorboard", "numpy", "rich")),
+    "declare": (
+        "import hparams_lab as lab\n"
+        "domains = [lab.Discrete([1, None]), lab.IntInterval(1, 4), lab.RealInterval(0.1, 1, scale='log')]\n"
+        "hparams = [lab.HParam(str(domain), domain) for domain in domains]\n"
+        "lab.Experiment.from_json(lab.Experiment(hparams, [lab.Metric('accuracy')]).to_json())",
+        (*HEAVY, "tensorboard", "google.protobuf", "numpy"),
+    ),
     "public names": ("import hparams_lab as lab; [getattr(lab, name) for name in lab.__all__]", HEAVY),
     "run and read": (
         "import hparams_lab as lab\n"

@@ -7,10 +7,11 @@ import sys
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2, summary_v2
+from tensorboard.plugins.hparams import api_pb2, summary_v2
 
 from hparams_lab.declared import Declared
 from hparams_lab.errors import DeclarationError, HParamValueError
+from hparams_lab.events.declaration import experiment_message
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam, adopt_hparam
 from hparams_lab.space import Discrete, IntInterval, RealInterval, domain_from_json
@@ -30,10 +31,8 @@ DOMAINS = [
 
 
 def info_of(hparam):
-    """What TensorBoard's own API writes of an hparam."""
-    summary = summary_v2.hparams_config_pb([hparam], [summary_v2.Metric("acc")], time_created_secs=0)
-    data = plugin_data_pb2.HParamsPluginData.FromString(summary.value[0].metadata.plugin_data.content)
-    return data.experiment.hparam_infos[0]
+    """What is written of an hparam for TensorBoard."""
+    return experiment_message(Experiment([hparam], [Metric("acc")])).hparam_infos[0]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +82,9 @@ def test_interval_for_tensorboard(domain, ends):
 def test_tensorboards_hparam_becomes_ours(theirs, ours):
     adopted = adopt_hparam(summary_v2.HParam("x", theirs, display_name="X", description="why"))
     assert adopted == HParam("x", ours, "X", "why")
-    assert isinstance(adopted.domain, type(theirs))
+    again = adopted.to_tensorboard()
+    assert type(again.domain) is type(theirs)
+    assert adopt_hparam(again) == adopted
 
 
 @pytest.mark.parametrize("domain", DOMAINS, ids=str)

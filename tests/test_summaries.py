@@ -18,8 +18,8 @@ from hparams_lab.space import Discrete, IntInterval, RealInterval
 FLOAT, BOOL, STRING = api_pb2.DATA_TYPE_FLOAT64, api_pb2.DATA_TYPE_BOOL, api_pb2.DATA_TYPE_STRING
 HPARAMS = [
     HParam("units", Discrete([16, 32]), "Units", "how wide"),
-    HParam("optimizer", Discrete(["adam", None])),
-    HParam("bias", Discrete([True, False])),
+    HParam("optimizer", Discrete([None, "adam"])),
+    HParam("bias", Discrete([False, True])),
     HParam("layers", IntInterval(1, 4)),
     HParam("rate", RealInterval(1e-3, 1e-1, scale="log")),
 ]
@@ -67,7 +67,8 @@ def test_session_start_is_hparams_pb():
 
 
 def test_experiment_is_hparams_config_pb_plus_name_and_differs():
-    theirs = summary_v2.hparams_config_pb(HPARAMS, METRICS, time_created_secs=3.0)
+    hparams, metrics = ([each.to_tensorboard() for each in part] for part in (HPARAMS, METRICS))
+    theirs = summary_v2.hparams_config_pb(hparams, metrics, time_created_secs=3.0)
     message = experiment_message(Experiment(HPARAMS, METRICS, name="mine"))
     assert all(info.differs for info in message.hparam_infos)
     for info in message.hparam_infos:
@@ -155,7 +156,7 @@ def test_union_keeps_names_and_order_and_widens_domains():
     more = Experiment([HParam("depth", IntInterval(1, 4)), HParam("units", Discrete([64, 16]))], [Metric("f1")])
     found = union(experiment_message(OURS), experiment_message(more))
     assert found.name == "mine"
-    assert columns(found) == {"units": (16, 64), "optimizer": ["adam", "None"], "depth": (1, 4)}
+    assert columns(found) == {"units": (16, 64), "optimizer": ["None", "adam"], "depth": (1, 4)}
     assert (found.hparam_infos[0].display_name, found.hparam_infos[0].description) == ("Units", "how wide")
     assert [info.name.tag for info in found.metric_infos] == ["accuracy", "loss", "f1"]
     assert union(found, experiment_message(OURS)) == found

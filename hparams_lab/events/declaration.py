@@ -26,6 +26,7 @@ from hparams_lab.events.reader import event_files
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.locks import held
 from hparams_lab.paths import LogDirPaths, natural
+from hparams_lab.space import Discrete, Domain
 from hparams_lab.values import Value, canonical
 
 if TYPE_CHECKING:
@@ -33,13 +34,21 @@ if TYPE_CHECKING:
 
 ExperimentMessage: TypeAlias = api_pb2.Experiment
 
+_TYPES = {
+    bool: api_pb2.DATA_TYPE_BOOL, int: api_pb2.DATA_TYPE_FLOAT64, float: api_pb2.DATA_TYPE_FLOAT64,
+    str: api_pb2.DATA_TYPE_STRING,
+}  # fmt: skip
+
+LONGEST_FILTER = 9
+"""A numeric `Discrete` of ten or more values gets a filter in TensorBoard that answers 400; an interval works."""
+
 
 def experiment_message(experiment: Experiment) -> ExperimentMessage:
     """The experiment as TensorBoard's message: what varies marked, the objective first among the metrics."""
     metrics = sorted(experiment.metrics, key=lambda metric: metric.tag != experiment.objective)
     infos = [_hparam_info(hparam) for hparam in experiment.hparams]
     return ExperimentMessage(
-        name=experiment.name or "", hparam_infos=infos, metric_infos=[m.as_proto() for m in metrics]
+        name=experiment.name or "", hparam_infos=infos, metric_infos=[m.to_tensorboard().as_proto() for m in metrics]
     )
 
 
@@ -47,9 +56,21 @@ def _hparam_info(hparam: Any) -> api_pb2.HParamInfo:
     info = api_pb2.HParamInfo(
         name=hparam.name, display_name=hparam.display_name or "", description=hparam.description or ""
     )
-    hparam.domain.update_hparam_info(info)
+    _fill_domain(info, hparam.domain)
     info.differs = hparam.domain.size != 1
     return info
+
+
+def _fill_domain(info: api_pb2.HParamInfo, domain: Domain) -> None:
+    """The type and domain of a column: values in the order given, an interval also for ten or more numbers."""
+    values = [domain.stored(value) for value in domain.values] if isinstance(domain, Discrete) else []
+    is_number = not isinstance(values[0], (bool, str)) if values else True
+    if is_number and not 0 < len(values) <= LONGEST_FILTER:
+        info.type = api_pb2.DATA_TYPE_FLOAT64
+        info.domain_interval.min_value, info.domain_interval.max_value = domain.min_value, domain.max_value
+    else:
+        info.type = _TYPES[type(values[0])]
+        info.domain_discrete.extend(values)
 
 
 def observed_message(hparams: Mapping[str, Value], tags: Iterable[str]) -> ExperimentMessage:

@@ -75,4 +75,4 @@ def _values(hparam: HParam, points: int | None) -> Sequence[Value]:
     values = hparam.domain.every() if points is None else hparam.domain.points(points)
     if values is None:
         raise UsageError(f"hparam {hparam.name!r} has infinitely many values in {hparam.domain}; give --points")
-    return values  # type: ignore[no-any-return]
+    return values
