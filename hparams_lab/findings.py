@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -16,6 +17,7 @@ class Kind(str, enum.Enum):
     NOT_AN_EVENT = "not an event"  # a record whose bytes are no Event message
     BAD_TENSOR = "bad tensor"  # a tensor whose shape and bytes contradict each other
     OVERTAKEN = "overtaken"  # nothing is: a training began again, and earlier points of the same steps are left out
+    MIXED = "mixed"  # one file with several sessions of different values: whose the points are is not known
     SYMLINK = "symlink"  # a link out of the log directory, which is not followed
     UNREADABLE = "unreadable"  # the system refuses to read it
 
@@ -35,3 +37,10 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.file}, byte {self.offset}: {self.reason} ({self.bytes_lost} bytes lost)"
+
+
+def said_of_mixed(findings: Iterable[Finding]) -> str:
+    """A line ahead of values that may not be those of the points beside them; empty where there is no such file."""
+    mixed = [finding for finding in findings if finding.kind is Kind.MIXED]
+    more = f"; so it is in {len(mixed) - 1} more" if len(mixed) > 1 else ""
+    return f"{mixed[0].file} holds {mixed[0].reason}{more}" if mixed else ""

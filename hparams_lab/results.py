@@ -62,6 +62,7 @@ class RunResult:
     is no end; `reason` says in one line why a run did not complete, empty otherwise; `texts` are the texts by tag.
     `trial_id` is the name of its session group; a run without one is a trial of its own, as TensorBoard has it, and
     its id is made of its name. `is_session` tells whether a session start was logged: a row of TensorBoard's tab.
+    `files` are its event files, from its directory, where that holds those of another run too; empty elsewhere.
     """
 
     name: str
@@ -77,6 +78,7 @@ class RunResult:
     texts: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     sweep: str = ""
     is_session: bool = True
+    files: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def dir(self) -> Path:

@@ -21,8 +21,9 @@ from hparams_lab.events import summaries
 from hparams_lab.events.logdir import LogDirReader, read
 from hparams_lab.results import Results
 
-NAME = "events.out.tfevents.1.host"
-LATER = "events.out.tfevents.2.host"
+NAME = "events.out.tfevents.1.host.7.0"
+LATER = "events.out.tfevents.2.host.7.1"
+"""Two files of one process."""
 
 
 def points(tag: str, steps: range) -> bytes:
@@ -135,7 +136,7 @@ def test_several_files_of_a_directory(tmp_path):
     assert same(reader, tmp_path).runs[0].scalars("loss").steps.tolist() == [0, 1, 2, 3, 4]
     more(tmp_path, points("loss", range(5, 6)) + END, LATER)
     assert same(reader, tmp_path).runs[0].scalars("loss").steps.tolist() == [0, 1, 2, 3, 4, 5]
-    put(tmp_path, VERSION + points("loss", range(90, 92)), "events.out.tfevents.0.host")
+    put(tmp_path, VERSION + points("loss", range(90, 92)), "events.out.tfevents.0.host.7.0")
     assert same(reader, tmp_path).runs[0].scalars("loss").steps.tolist() == [0, 1, 2, 3, 4, 5, 90, 91]  # by time
     (tmp_path / NAME).unlink()
     same(reader, tmp_path)
@@ -310,7 +311,7 @@ def test_a_read_that_raised_leaves_nothing_stale(root):
     assert len(same(reader, root).runs[0].scalars("loss").steps) == 7
 
 
-@pytest.mark.parametrize("where", ["Cursor.read_new", "RunReader.run", "LogDirReader._read_run", "Scanner.scan"])
+@pytest.mark.parametrize("where", ["Cursor.read_new", "RunReader.run", "LogDirReader._read_sessions", "Scanner.scan"])
 @pytest.mark.parametrize("call", range(3))
 def test_an_interruption_leaves_nothing_stale(root, monkeypatch, where, call):
     from hparams_lab.events import cursor, logdir, reader, scan

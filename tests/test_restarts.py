@@ -352,9 +352,9 @@ def test_a_reader_that_is_open_sees_the_restart(tmp_path, thin):
                 assert loss_of(reader.read()) == loss_of(read(tmp_path / name, thin=thin))
 
 
-def test_two_writers_at_one_time_keep_all_their_points(tmp_path):
+def test_two_writers_at_one_time_are_two_runs_with_all_their_points(tmp_path):
     files(tmp_path / "r", points_of("loss", [0, 1, 2], T), points_of("loss", [0, 1, 2], T + 0.5))
-    assert [step for step, _ in loss_of(read(tmp_path))] == [0, 0, 1, 1, 2, 2]
+    assert [steps(run) for run in read(tmp_path).runs] == [{"loss": [0, 1, 2]}] * 2
 
 
 def test_sessions_of_tensorflow_restart_as_its_slow_loader_has_it(tmp_path):

@@ -129,8 +129,8 @@ class _Found:
         return self if self.run is None else replace(self, trial=replace(self.trial, runs=(self.run,)))
 
     @property
-    def runs(self) -> tuple[str, ...]:
-        return tuple(os.path.realpath(run.dir) for run in self.trial.runs)
+    def runs(self) -> tuple[tuple[str, ...], ...]:
+        return tuple((os.path.realpath(run.dir), *run.files) for run in self.trial.runs)
 
 
 def _told_apart(found: Sequence[_Found], names: Sequence[str]) -> list[Chosen]:

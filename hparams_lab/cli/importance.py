@@ -9,9 +9,10 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from hparams_lab.cli.leaderboard import doubt
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Rule, ranking_options
-from hparams_lab.cli.table import GAP, Column, fitted
+from hparams_lab.cli.table import GAP, Column, echo, fitted
 from hparams_lab.events.logdir import read
 from hparams_lab.importance import Importance, Importances, importance
 from hparams_lab.words import dump
@@ -36,10 +37,13 @@ def command(logdir: Path, rule: Rule, as_json: bool) -> None:
       hparams-lab importance logs/digits --metric hploss --by best
       hparams-lab importance logs/digits --json
     """
-    found = importance(read(logdir, thin=rule.by.thin), rule.metric, rule.goal, rule.by)
+    results = read(logdir, thin=rule.by.thin)
+    found = importance(results, rule.metric, rule.goal, rule.by)
     if as_json:
         click.echo(dump(_as_json(found)))
     else:
+        for line in doubt(results):
+            echo(line)
         _show(found)
 
 

@@ -13,7 +13,7 @@ import click
 
 from hparams_lab.cli.ranking import FIELDS, Name, Names, Ranking, comma_separated
 from hparams_lab.cli.table import UNLIMITED, Cell, Column, cut, fitted, outcome_cell
-from hparams_lab.findings import Kind
+from hparams_lab.findings import Kind, said_of_mixed
 from hparams_lab.results import Results, TrialResult
 from hparams_lab.scalar import is_of_system
 from hparams_lab.values import Value, format_value, told_apart
@@ -114,6 +114,7 @@ class Leaderboard:
         return replace(self.ranking.results, runs=runs).varying()
 
     def _above(self, same: Mapping[str, Value]) -> Iterator[str]:
+        yield from doubt(self.ranking.results)
         if same and not self._asked:
             pairs = (visible(f"{name}={format_value(value)}") for name, value in same.items())
             shown = "  ".join(cut(pair, LONGEST_PAIR) for pair in pairs)
@@ -201,13 +202,20 @@ def value_texts(values: Sequence[Any]) -> list[str]:
     return ["-" if value is MISSING else next(texts) for value in values]
 
 
+def doubt(results: Results) -> Iterator[str]:
+    """A line ahead of everything where a run may have the values of another."""
+    if said := said_of_mixed(results.findings):
+        yield click.style(visible(said), fg="yellow")
+
+
 def damage(results: Results, logdir: Path) -> Iterator[str]:
     """A line that leads to the doctor, when some file is damaged, and one of what a restart left out."""
     again = [finding for finding in results.findings if finding.kind is Kind.OVERTAKEN]
     if again:
         said = f"in {len(again)} run{'s' * (len(again) > 1)} {again[0].reason}"
         yield click.style(visible(said), fg="yellow")
-    files = len({finding.file for finding in results.findings if finding.kind is not Kind.OVERTAKEN})
+    harmless = (Kind.OVERTAKEN, Kind.MIXED)
+    files = len({finding.file for finding in results.findings if finding.kind not in harmless})
     if files:
         said = f"{files} damaged file{'s' * (files > 1)}: hparams-lab doctor {visible(shlex.quote(str(logdir)))}"
         yield click.style(said, fg="yellow")

@@ -87,6 +87,10 @@ def _show(plan: Plan, gone: list[Removal], archive: Path | None, yes: bool) -> N
         echo(f"and {len(plan.removals) - SHOWN} more")
     for run, why in plan.spared:
         echo(f"spared: {visible(run.name)}, {why}")
+    shared = [each.run for each in plan.removals if each.run.files]
+    if shared:
+        more = f" and of {runs_in_words(len(shared) - 1)} more" if len(shared) > 1 else ""
+        echo(f"of {visible(shared[0].name)}{more} the event files only: another run is in the same directory")
     went = set(map(id, gone))
     for each in plan.removals if yes else ():
         if id(each) not in went:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_in
 from hparams_lab.cli.again import Again, again, for_a_shell, provenance_of
-from hparams_lab.cli.leaderboard import damage
+from hparams_lab.cli.leaderboard import damage, doubt
 from hparams_lab.cli.log_tail import log_tail
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Ranking, Rule, find_run, find_trial, ranking_options
@@ -114,6 +114,7 @@ class Shown:
 
     def lines(self, width: int) -> Iterator[str]:
         """Everything in lines for a person."""
+        yield from doubt(self.ranking.results)
         yield self._head()
         yield from _titled("hparams", _pairs({name: _exact(value) for name, value in self.trial.hparams.items()}))
         if len(self.trial.runs) > 1:
@@ -226,11 +227,15 @@ def with_curves(logdir: Path, trial: TrialResult) -> TrialResult:
     """The trial with all points of its runs, which are read again by themselves."""
     runs = []
     for run in trial.runs:
-        found = next((one for one in read(run.dir).runs if one.dir.resolve() == run.dir.resolve()), run)
+        found = next((one for one in read(run.dir).runs if _is_same(one, run)), run)
         if found.columns.keys() != run.columns.keys():  # its points lie elsewhere too, as PyTorch puts them
             found = next((one for one in read(logdir).runs if one.name == run.name), run)
         runs.append(replace(run, columns=found.columns))
     return replace(trial, runs=tuple(runs))
+
+
+def _is_same(one: RunResult, other: RunResult) -> bool:
+    return one.files == other.files and one.dir.resolve() == other.dir.resolve()
 
 
 def _end_of_log(run: RunResult, trace: str) -> Iterator[str]:

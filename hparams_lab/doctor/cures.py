@@ -244,7 +244,7 @@ def _end(tree: Tree, run: RunFacts, files: list[FileFacts]) -> bytes:
         return b""
     if not is_left(run) and files[0] in run.files and len(files) == len(run.files):
         return b""
-    now = max(max(file.last for file in files), run.start.start_time_secs)
+    now = max(max(file.last, file.told) for file in files)
     found = [summaries.session_end(summaries.UNKNOWN, now)]
     if _is_ours(tree, run):
         found = [

@@ -49,7 +49,8 @@ class FileFacts:
 
     `is_guest` is whether another logger wrote hparams into or below a run of ours: they are left out here.
     `steps` are the last steps of its tags, `back` where a tag's steps go back first: from which step to which;
-    `swapped` the same where only neighbours are out of order. `was_restarted` is whether a session began behind points.
+    `swapped` the same where only neighbours are out of order. `first` and `last` are the times of its points, `told` is
+    the latest that a session says of itself. `was_restarted` is whether a session began behind points.
     """
 
     path: Path
@@ -74,6 +75,7 @@ class FileFacts:
     missing: int = 0
     first: float = float("inf")
     last: float = float("-inf")
+    told: float = 0.0
 
     @property
     def writer(self) -> str:
@@ -135,7 +137,8 @@ class FileFacts:
         low, high = int(points.steps.min()), int(points.steps.max())
         if low < SMALLEST_STEP or high > LARGEST_STEP:
             self.wild_steps += int(((points.steps < SMALLEST_STEP) | (points.steps > LARGEST_STEP)).sum())
-        self._at(float(points.wall_times.min()), float(points.wall_times.max()))
+        self.first = min(self.first, float(points.wall_times.min()))
+        self.last = max(self.last, float(points.wall_times.max()))
 
     def take_restart(self, step: int) -> None:
         """A restart: its steps may begin again."""
@@ -158,10 +161,10 @@ class FileFacts:
             self.experiments.append(data.experiment)
         elif data.HasField("session_start_info"):
             self.starts.append(data.session_start_info)
-            self._at(data.session_start_info.start_time_secs)
+            self.told = max(self.told, data.session_start_info.start_time_secs)
         else:
             self.ends.append(data.session_end_info)
-            self._at(data.session_end_info.end_time_secs)
+            self.told = max(self.told, data.session_end_info.end_time_secs)
 
     def _step(self, tag: str, first: int, last: int) -> None:
         """Note whether a tag's steps go back from those before to the `first` of these."""
@@ -170,9 +173,6 @@ class FileFacts:
             self.back.setdefault(tag, (before, first))
         self.steps[tag] = last
 
-    def _at(self, *times: float) -> None:
-        for time in filter(None, times):  # PyTorch and Ray say 0
-            self.first, self.last = min(self.first, time), max(self.last, time)
 
 
 @dataclass(slots=True)
@@ -206,7 +206,7 @@ class RunFacts:
     @property
     def last(self) -> float:
         """When the last event was written; 0 without one."""
-        return max((file.last for file in self.files if file.first <= file.last), default=0.0)
+        return max((max(file.last, file.told) for file in self.files), default=0.0)
 
 
 class Tree:

@@ -34,6 +34,7 @@ class Facts:
 
     def __init__(self, thin: Thin | None = None) -> None:
         self.start: SessionStartInfo | None = None
+        self.others: list[SessionStartInfo] = []  # later starts in the same file, of other values
         self.end: SessionEndInfo | None = None
         self.experiment: Any = None
         self.texts: dict[str, str] = {}
@@ -90,8 +91,11 @@ class Facts:
     def take_message(self, data: HParamsPluginData) -> None:
         """A message of the HParams plugin."""
         kind = data.WhichOneof("data")
-        if kind == "session_start_info" and self.start is None:
-            self.start = data.session_start_info
+        if kind == "session_start_info":
+            if self.start is None:
+                self.start = data.session_start_info
+            elif data.session_start_info.hparams and data.session_start_info.hparams != self.start.hparams:
+                self.others.append(data.session_start_info)
         elif kind == "session_end_info" and self.end is None:
             self.end = data.session_end_info
         elif kind == "experiment" and self.experiment is None:

@@ -8,6 +8,7 @@ import json
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from hparams_lab.declared import Declared
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.alike import read_alike
 from hparams_lab.events.declaration import ExperimentMessage, declared_by, union
-from hparams_lab.events.facts import Facts
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.nearby import no_directory, no_runs
 from hparams_lab.events.reader import RunReader
+from hparams_lab.events.sessions import names_of
 from hparams_lab.events.tree import Tree, above_of, is_experiment, owners_of, walk
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.paths import LogDirPaths, local, natural
@@ -53,7 +54,7 @@ class LogDirReader:
         self._thin = thin
         self._layouts = Layouts()
         self._readers: dict[str, RunReader] = {}
-        self._runs: dict[str, RunResult] = {}
+        self._runs: dict[str, tuple[RunResult, ...]] = {}
         self._sweeps: dict[str, Declared | None] = {}
         self._owners: Mapping[str, tuple[str, str]] = {}
         self._changed: set[str] = set()  # since the runs were last made; a read that raises leaves it for the next
@@ -141,17 +142,18 @@ class LogDirReader:
         changed = self._changed
         changed.update([*self._owners_changed(owners, changed)])
         self._owners = owners
-        parts: dict[str, list[tuple[str, Facts]]] = {}
+        parts: dict[str, list[tuple[str, RunReader]]] = {}
         for name, (owner, prefix) in owners.items():
-            parts.setdefault(owner, []).append((prefix, self._readers[name].facts))
+            parts.setdefault(owner, []).append((prefix, self._readers[name]))
         before, self._runs = self._runs, {}
+        taken = set(self._readers)
         for name in self._readers:
             if name not in owners and not is_experiment(name):
-                run = None if name in changed else before.get(name)
-                run = run or self._read_run(name, parts.get(name, ()))
-                if run is not None:
-                    self._runs[name] = run
-                    yield run
+                runs = () if name in changed else before.get(name, ())
+                if len(runs) != 1:  # of several, the names depend on the other directories'
+                    runs = tuple(self._read_sessions(name, parts.get(name, ()), taken))
+                self._runs[name] = runs
+                yield from runs
         changed.clear()
 
     def _owners_changed(self, owners: Mapping[str, tuple[str, str]], changed: set[str]) -> Iterator[str]:
@@ -163,14 +165,30 @@ class LogDirReader:
             if owner != owners.get(name):
                 yield owner[0]
 
-    def _read_run(self, name: str, parts: Sequence[tuple[str, Facts]]) -> RunResult | None:
-        """The run of a directory and of those that belong to it, each with what goes before its tags."""
+    def _read_sessions(
+        self, name: str, parts: Sequence[tuple[str, RunReader]], taken: set[str]
+    ) -> Iterator[RunResult]:
+        """The run of a directory and of those that belong to it, each with what goes before its tags.
+
+        Where two sessions are in the directory, there is a run of each, called as `doctor --repair` would call its
+        directory.
+        """
         sweep = _sweep_of(name, self._sweeps)
-        shown = name or os.path.basename(os.path.abspath(self._root))
-        reader = self._readers[name]
-        below = {prefix + tag: points for prefix, facts in parts for tag, points in facts.columns().items()}
-        texts = {prefix + tag: text for prefix, facts in parts for tag, text in facts.texts.items()}
-        return reader.run(shown, self._sweeps.get(sweep), sweep, below, texts) or reader.bare_run(shown, sweep)
+        sessions = self._readers[name].apart
+        names = names_of(name, len(sessions), taken)
+        shares = [(prefix, reader.shared_out(sessions)) for prefix, reader in parts]
+        for place, (reader, called) in enumerate(zip(sessions, names, strict=True)):
+            shown = called or os.path.basename(os.path.abspath(self._root))
+            own = [(prefix, share[place].facts) for prefix, share in shares]
+            below = {prefix + tag: points for prefix, facts in own for tag, points in facts.columns().items()}
+            texts = {prefix + tag: text for prefix, facts in own for tag, text in facts.texts.items()}
+            run = reader.run(shown, self._sweeps.get(sweep), sweep, below, texts)
+            run = run or reader.bare_run(shown, sweep, below, texts)
+            if run is not None and len(sessions) > 1:
+                shared = [file for _, share in shares for file in share[place].paths_from(reader.directory)]
+                run = replace(run, files=(*reader.files, *shared))
+            if run is not None:
+                yield run
 
 
 def _foreign_sweeps(readers: Mapping[str, RunReader]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hparams_lab.events.tree import Folder, owners_of, walk
@@ -12,22 +12,48 @@ from hparams_lab.results import RunResult
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A run and its directories with event files: its own first, then those without a session that belong to it."""
+    """A run and its directories with event files: its own first, then those without a session that belong to it.
+
+    `name` is its directory's below the root ("" for the root). `is_alone` is False where other runs have files in its
+    directories: then only its event files are its own, and it and its folders are named as if it had its own.
+    """
 
     run: RunResult
+    name: str
     folders: tuple[Folder, ...]
+    is_alone: bool = True
 
 
 def owned(root: str | os.PathLike[str], runs: Iterable[RunResult]) -> list[Owned]:
     """The runs that were read from `root`, in their order, each with its directories."""
     folders = {folder.name: folder for folder in walk(os.path.normpath(root)).folders}
-    by_name = {name_below(root, run): run for run in runs}
-    sessions = {name for name, run in by_name.items() if run.is_session}
+    by_name: dict[str, list[RunResult]] = {}
+    for run in runs:
+        by_name.setdefault(name_below(root, run), []).append(run)
+    sessions = {name for name, there in by_name.items() if any(run.is_session for run in there)}
     parts: dict[str, list[Folder]] = {name: [folders[name]] for name in by_name if name in folders}
     for name, (owner, _) in owners_of(folders, sessions).items():
         if name not in by_name:
             parts[owner].append(folders[name])
-    return [Owned(by_name[name], tuple(found)) for name, found in parts.items()]
+    found = {id(run): one for name, there in parts.items() for run, one in _each(name, by_name[name], there)}
+    return [found[id(run)] for there in by_name.values() for run in there if id(run) in found]
+
+
+def _each(name: str, runs: Sequence[RunResult], folders: Sequence[Folder]) -> Iterator[tuple[RunResult, Owned]]:
+    """The runs of one directory, each with its own files of it; what is below is divided as the reader divides it."""
+    if len(runs) == 1 and not runs[0].files:
+        yield runs[0], Owned(runs[0], name, tuple(folders))
+        return
+    for place, run in enumerate(runs):
+        called = name if place == 0 else run.name
+        mine = [_only(folder, called + folder.name[len(name) :], run) for folder in folders]
+        yield run, Owned(run, called, tuple(folder for folder in mine if folder.files), is_alone=False)
+
+
+def _only(folder: Folder, called: str, run: RunResult) -> Folder:
+    """Of a directory, the files of one run."""
+    below = os.path.relpath(folder.path, run.path)
+    return Folder(folder.path, called, [f for f in folder.files if os.path.normpath(f"{below}/{f}") in run.files])
 
 
 def name_below(root: str | os.PathLike[str], run: RunResult) -> str:

@@ -6,9 +6,11 @@ What the runner yields live has come through here too, so live and later are the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tensorboard.plugins.hparams.plugin_data_pb2 import SessionStartInfo
 
 from hparams_lab.curve import Scalars, Thin
 from hparams_lab.declared import Declared
@@ -20,6 +22,7 @@ from hparams_lab.events.facts import Facts, joined
 from hparams_lab.events.final import FINAL_TAG, last_values
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.record import OVERHEAD, frame, read_records
+from hparams_lab.events.sessions import Written, sessions_of, whose, written
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import is_held
 from hparams_lab.results import Outcome, RunResult
@@ -131,7 +134,10 @@ class RunReader:
         self._thin = thin
         self._parts: dict[str, _Part] = {}
         self._joined: Facts | None = None
+        self._apart: tuple[RunReader, ...] | None = None
+        self._lent: SessionStartInfo | None = None
         self._goes_on = False
+        self.files: tuple[str, ...] = ()  # which of the directory's are read, where that is not all
         self._thins_late = False  # where a restart may drop points: the others are needed until then
 
     @property
@@ -139,9 +145,55 @@ class RunReader:
         """What the files say, joined."""
         if self._joined is None:
             parts = [(is_own(name) or part.facts.is_own(name), part.facts) for name, part in self._parts.items()]
-            alone = len(parts) == 1 and not self._thins_late
+            alone = len(parts) == 1 and not self._thins_late and self._lent is None
             self._joined = parts[0][1] if alone else joined(parts, self._thin)
+            self._joined.start = self._joined.start or self._lent
         return self._joined
+
+    @property
+    def apart(self) -> tuple[RunReader, ...]:
+        """The sessions in the directory, each with its own files; only this one where all files are of one.
+
+        A session without values of its own has those of the first, as `doctor --repair` gives them to it.
+        """
+        if self._apart is None:
+            self._apart = ()
+            if len(self._parts) > 1 and not self.is_own:
+                self._apart = tuple(self._split(sessions_of(self.written)))
+        return self._apart or (self,)
+
+    def _split(self, sessions: Sequence[Sequence[int]]) -> Iterable[RunReader]:
+        names = [*self._parts]
+        found = [self._only([names[place] for place in places]) for places in sessions if len(sessions) > 1]
+        for one in found[1:]:
+            one._lent = found[0].facts.start
+        return found
+
+    @property
+    def written(self) -> list[Written]:
+        """What each file tells of whose it is."""
+        return [written(name, part.facts) for name, part in self._parts.items()]
+
+    def shared_out(self, sessions: Sequence[RunReader]) -> list[RunReader]:
+        """What of this directory belongs to each session of the one above: those of a file's process, or its time."""
+        if len(sessions) < 2:
+            return [self]
+        above = [one.written for one in sessions]
+        owners = {file.name: whose(file, above) for file in self.written}
+        return [self._only([name for name, owner in owners.items() if owner == n]) for n in range(len(sessions))]
+
+    def paths_from(self, directory: str) -> list[str]:
+        """The files that are read, as seen from another directory."""
+        return [os.path.relpath(f"{self.directory}/{name}", directory) for name in self._parts]
+
+    def _only(self, names: Sequence[str]) -> RunReader:
+        """A reader of some of the files, with what is read of them so far."""
+        one = RunReader(self.directory, self._layouts, self._thin)
+        one.files = tuple(names)
+        one._parts = {name: self._parts[name] for name in names}
+        one._thins_late = self._thins_late
+        one._goes_on = self._goes_on and any(is_held(f"{self.directory}/{name}") for name in names)
+        return one
 
     @property
     def is_own(self) -> bool:
@@ -152,8 +204,12 @@ class RunReader:
     def findings(self) -> list[Finding]:
         """What is wrong with the files, a torn end included unless somebody writes them."""
         found = [finding for part in self._parts.values() for finding in part.findings]
-        if self._parts and self.facts.overtaken:
-            found.append(_overtaken(f"{self.directory}/{list(self._parts)[-1]}", self.facts.overtaken))
+        for one in self.apart if self._parts else ():
+            if one.facts.overtaken:
+                found.append(_overtaken(f"{self.directory}/{list(one._parts)[-1]}", one.facts.overtaken))
+        for name, part in self._parts.items():
+            if part.facts.others and not part.facts.is_own(name):
+                found.append(_mixed(f"{self.directory}/{name}", part.facts))
         if self._goes_on:
             return found
         return found + [part.cursor.torn for part in self._parts.values() if part.cursor.torn is not None]
@@ -175,16 +231,18 @@ class RunReader:
         names = sorted(names)
         try:
             changed = self._read(names)
-            if self.facts.end is not None:
+            if all(one.facts.end is not None for one in self.apart):
                 held = False
             else:
                 held = any(is_held(f"{self.directory}/{name}") for name in names)
                 if not held:  # it may have ended after it was read and before its lock was asked for
                     changed |= self._read(names)
         except BaseException:
-            self._parts, self._joined = {}, None  # how far it came is not known
+            self._parts, self._joined, self._apart = {}, None, None  # how far it came is not known
             raise
         changed |= held is not self._goes_on
+        if held is not self._goes_on:
+            self._apart = None
         self._goes_on = held
         return changed
 
@@ -207,7 +265,7 @@ class RunReader:
                 self._parts, self._thins_late = {}, True
                 return self._read(names)
         if changed:
-            self._joined = None
+            self._joined = self._apart = None
         return changed
 
     def _part(self, name: str) -> _Part:
@@ -249,9 +307,15 @@ class RunReader:
             sweep=sweep,
         )
 
-    def bare_run(self, name: str, sweep: str = "") -> RunResult | None:
+    def bare_run(
+        self,
+        name: str,
+        sweep: str = "",
+        below: Mapping[str, Scalars] | None = None,
+        texts: Mapping[str, str] | None = None,
+    ) -> RunResult | None:
         """The points as a run without hyperparameters; None when there are none."""
-        columns = self.facts.columns()
+        columns = {**self.facts.columns(), **(below or {})}
         if not columns:
             return None
         times = [column.wall_times for column in columns.values()]
@@ -266,7 +330,7 @@ class RunReader:
             ended=None if self._goes_on else float(max(column[-1] for column in times)),
             metrics={tag: column.values.item(-1) for tag, column in columns.items()},
             columns=columns,
-            texts=self.facts.texts,
+            texts={**self.facts.texts, **texts} if texts else self.facts.texts,
             sweep=sweep,
             is_session=False,
         )
@@ -277,6 +341,12 @@ def _overtaken(file: str, tags: Mapping[str, int]) -> Finding:
     more = f" and of {len(tags) - 1} more" * (len(tags) > 1)
     reason = f"the steps of {most!r}{more} begin again: {count:,} earlier points are left out, as TensorBoard does"
     return Finding(file, 0, Kind.OVERTAKEN, reason, 0)
+
+
+def _mixed(file: str, facts: Facts) -> Finding:
+    count = 1 + len(facts.others)
+    reason = f"{count} sessions of different values, which cannot be read apart: the run has the values of the first"
+    return Finding(file, 0, Kind.MIXED, reason, 0)
 
 
 def _times(start: Any, end: Any, columns: Iterable[Scalars]) -> tuple[float, float | None]:

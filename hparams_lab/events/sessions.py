@@ -5,17 +5,22 @@ where two processes write at the same time: they are read apart, and `doctor --r
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from hparams_lab.events.facts import Facts
+from hparams_lab.events.stored import group_key
+
 _WRITER = re.compile(r"tfevents\.(?:hparams_lab\.)?\d+\.(.+?\.\d+)(?:\.|$)")
+_SECONDS = re.compile(r"tfevents\.(?:hparams_lab\.)?(\d{1,12})\.")
 
 
 class Written(NamedTuple):
     """What tells whose a file is: its name, whether a run of ours is in it, the tags of its scalars, the values of its
-    session starts as `group_key` has them, and the times of its first and last event (0 where it says none)."""
+    session starts as `group_key` has them, and the times of its points, infinite where it has none."""
 
     name: str
     is_own: bool
@@ -23,6 +28,23 @@ class Written(NamedTuple):
     values: frozenset[str]
     first: float
     last: float
+
+    @property
+    def began(self) -> float:
+        """When it was begun, as its points or its name tell."""
+        found = None if math.isfinite(self.first) else _SECONDS.search(self.name)
+        return float(found[1]) if found else self.first
+
+
+def written(name: str, facts: Facts) -> Written:
+    """What a file of that name, with these facts, tells of whose it is."""
+    columns = facts.columns()
+    starts = [*([] if facts.start is None else [facts.start]), *facts.others]
+    values = frozenset(group_key(start.hparams) for start in starts)
+    times = [points.wall_times for points in columns.values()]
+    first = min((float(each.min()) for each in times), default=math.inf)
+    last = max((float(each.max()) for each in times), default=-math.inf)
+    return Written(name, facts.is_own(name), columns.keys(), values, first, last)
 
 
 @dataclass(slots=True)
@@ -57,7 +79,7 @@ def sessions_of(files: Sequence[Written]) -> list[list[int]]:
     if len(told) < 2 or any(files[place].is_own for place in told):
         return [everything]
     sessions: list[_Session] = []
-    for found in sorted(_of_writers(files, told), key=lambda one: min(file.first for file in one.files)):
+    for found in sorted(_of_writers(files, told), key=lambda one: min(file.began for file in one.files)):
         fitting = [one for one in sessions if not _clash(one, found)]
         same = [one for one in fitting if one.values and one.values == found.values]
         if fitting:
@@ -104,12 +126,12 @@ def whose(file: Written, sessions: Sequence[Sequence[Written]]) -> int:
     ]
     if len(by_process) == 1:
         return by_process[0]
-    begun = [place for place in by_process or range(len(sessions)) if _began(sessions[place]) <= file.first]
+    begun = [place for place in by_process or range(len(sessions)) if _began(sessions[place]) <= file.began]
     return max(begun, key=lambda place: _began(sessions[place]), default=by_process[0] if by_process else 0)
 
 
 def _began(files: Sequence[Written]) -> float:
-    return min(file.first for file in files)
+    return min(file.began for file in files)
 
 
 def names_of(name: str, count: int, taken: set[str]) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import declare
 from hparams_lab.events.logdir import read, save_sweep
-from hparams_lab.events.owned import name_below, owned
+from hparams_lab.events.owned import owned
 from hparams_lab.merge.columns import merged_json, merged_message, mixed_columns
 from hparams_lab.merge.groups import new_groups
 from hparams_lab.merge.source import Member, Source, described
@@ -119,10 +119,7 @@ def _sweeps(results: Results) -> list[str]:
 
 
 def _members(root: Path, label: str, results: Results) -> list[Member]:
-    return [
-        Member.of(each, name_below(root, each.run), label)
-        for each in owned(root, results.runs)
-    ]
+    return [Member.of(each, label) for each in owned(root, results.runs)]
 
 
 def _named(sources: Sequence[Source]) -> list[Source]:

@@ -42,12 +42,13 @@ class Member:
     has_session: bool
 
     @classmethod
-    def of(cls, found: Owned, name: str, label: str) -> Member:
+    def of(cls, found: Owned, label: str) -> Member:
         """The run of these directories."""
         start = _session_start(found.folders[0])
-        values = {} if start is None else {key: summaries.plain_value(each) for key, each in start.hparams.items()}
+        values = {} if start is None else {name: summaries.plain_value(each) for name, each in start.hparams.items()}
         group = "" if start is None else start.group_name
-        return cls((label, name), found.run, found.folders, dict(sorted(values.items())), group, start is not None)
+        key, said = (label, found.name), start is not None
+        return cls(key, found.run, found.folders, dict(sorted(values.items())), group, said)
 
 
 @dataclass(frozen=True, slots=True)

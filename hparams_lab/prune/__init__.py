@@ -148,7 +148,7 @@ def why_spared(root: Path, each: Owned) -> str:
             return f"its process {alive} is still there"
     real = os.path.realpath(root)
     for folder in each.folders:
-        if os.path.realpath(folder.path) != os.path.normpath(os.path.join(real, folder.name)):
+        if os.path.realpath(folder.path) != os.path.normpath(os.path.join(real, os.path.relpath(folder.path, root))):
             return "a link leads there"
     return ""
 
@@ -178,7 +178,8 @@ def _event_files(each: Owned) -> list[Path]:
 
 
 def _removal(each: Owned, below: Counter[str], why: str) -> Removal:
-    """A directory goes as a whole unless it is the root, or another run is in it; then the run's own files go.
+    """A directory goes as a whole unless it is the root, or another run is in it; then the run's own files go. Where
+    its event files lie beside those of another run, those go, and nothing else: whose the rest is is not known.
 
     Args: below: how many directories of runs are below each directory.
     """
@@ -189,7 +190,9 @@ def _removal(each: Owned, below: Counter[str], why: str) -> Removal:
         path = Path(folder.path)
         if any(tree in path.parents for tree in trees):
             continue
-        if folder.name and below[folder.name] == own[folder.name]:
+        if not each.is_alone:
+            files += [path / name for name in folder.files]
+        elif folder.name and below[folder.name] == own[folder.name]:
             trees.append(path)
         else:
             names = [*folder.files, *((OUTPUT_LOG, MODEL, *_earlier_logs(path)) if folder.name else ())]

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from hparams_lab.errors import MissingExtraError
+from hparams_lab.findings import Kind, said_of_mixed
 from hparams_lab.report import facts, page, plots
 from hparams_lab.report.curves import curves
 from hparams_lab.report.page import Section
@@ -90,7 +91,9 @@ def _head(study: Study) -> str:
     told = [facts.outcomes_in_words(study), facts.time_in_words(study)]
     made = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     said = " · ".join([*(text for text in told if text), f"report of {made}"])
-    return f'<h1>{as_html(study.name)}</h1><p class="soft">{said}</p>'
+    doubt = said_of_mixed(study.results.findings)
+    warning = f"<p>{as_html(doubt)}</p>" if doubt else ""
+    return f'<h1>{as_html(study.name)}</h1><p class="soft">{said}</p>{warning}'
 
 
 def _answer(study: Study, found: Importances | None, why_not: str) -> Section:
@@ -216,7 +219,7 @@ def _example(failure: facts.Failure) -> str:
 
 def _findings(study: Study) -> list[Section]:
     """What is wrong with the files, where something is."""
-    found = study.results.findings
+    found = [finding for finding in study.results.findings if finding.kind is not Kind.MIXED]
     if not found:
         return []
     rows = [

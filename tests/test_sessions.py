@@ -1,0 +1,218 @@
+"""Two sessions in one directory are read apart, as `doctor --repair` splits them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mutants import VERSION, event, number
+from sick_logs import start
+
+from hparams_lab.cli.main import main
+from hparams_lab.curve import extremes
+from hparams_lab.doctor.repair import repair_into
+from hparams_lab.doctor.tree import Tree
+from hparams_lab.events.logdir import LogDirReader, read
+from hparams_lab.findings import Kind
+from hparams_lab.merge import merge
+from hparams_lab.results import Results
+
+
+def write(
+    directory: Path,
+    process: int,
+    values: list[float],
+    hparams: Mapping[str, Any] | None = None,
+    at: float = 0,
+    number_of_file: int = 0,
+    tag: str = "val_loss",
+) -> Path:
+    """An event file of a process, with a point a second from the time `at` on."""
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / f"events.out.tfevents.{1_700_000_000 + at:.0f}.host.{process}.{number_of_file}"
+    session = b"" if hparams is None else start(hparams)
+    records = [event([number(tag, value)], step, at + step) for step, value in enumerate(values)]
+    file.write_bytes(b"".join([VERSION, session, *records]))
+    return file
+
+
+def told(results: Results) -> dict[str, tuple[dict[str, Any], list[float]]]:
+    return {run.name: (dict(run.hparams), run.scalars("val_loss").values.round(3).tolist()) for run in results.runs}
+
+
+A, B = {"units": 20}, {"units": 12}
+
+DIRECTORIES: dict[str, tuple[list[tuple[Any, ...]], dict[str, tuple[dict[str, Any], list[float]]]]] = {
+    "used again": (
+        [(1, [0.9, 0.2], A, 0), (2, [0.8, 0.1], B, 1000)],
+        {"v": (A, [0.9, 0.2]), "v-writer-2": (B, [0.8, 0.1])},
+    ),
+    "used again by one process": (
+        [(1, [0.9, 0.2], A, 0, 0), (1, [0.8, 0.1], B, 1000, 1)],
+        {"v": (A, [0.9, 0.2]), "v-writer-2": (B, [0.8, 0.1])},
+    ),
+    "used three times, and gone on with": (
+        [(1, [0.9], A, 0), (2, [0.8, 0.7], B, 100), (3, [0.6], {"units": 9}, 200), (4, [0.5, 0.4], B, 300)],
+        {"v": (A, [0.9]), "v-writer-2": (B, [0.5, 0.4]), "v-writer-3": ({"units": 9}, [0.6])},
+    ),
+    "the same values again": ([(1, [0.9, 0.2], A, 0), (2, [0.8], A, 1000)], {"v": (A, [0.8])}),
+    "gone on with without values": ([(1, [0.9], A, 0), (2, [0.7], B, 100), (3, [0.5], None, 200)],
+                                    {"v": (A, [0.9]), "v-writer-2": (B, [0.5])}),
+    "a file of values beside one of points": ([(1, [], A, 0, 0), (1, [0.9], None, 0, 1)], {"v": (A, [0.9])}),
+    "two such pairs": (
+        [(1, [], A, 0, 0), (1, [0.9], None, 0, 1), (2, [], B, 100, 0), (2, [0.8], None, 100, 1)],
+        {"v": (A, [0.9]), "v-writer-2": (B, [0.8])},
+    ),
+    "at one time": (
+        [(1, [0.9, 0.8, 0.7], A, 0), (2, [0.6, 0.5, 0.4], B, 1)],
+        {"v": (A, [0.9, 0.8, 0.7]), "v-writer-2": (B, [0.6, 0.5, 0.4])},
+    ),
+    "at one time, with the same values": (
+        [(1, [0.9, 0.8, 0.7], A, 0), (2, [0.6, 0.5, 0.4], A, 1)],
+        {"v": (A, [0.9, 0.8, 0.7]), "v-writer-2": (A, [0.6, 0.5, 0.4])},
+    ),
+    "at one time, the values of one": (
+        [(1, [0.9, 0.8, 0.7], A, 0), (2, [0.6, 0.5, 0.4], None, 1)],
+        {"v": (A, [0.9, 0.8, 0.7]), "v-writer-2": (A, [0.6, 0.5, 0.4])},
+    ),
+    "at one time, without values": (
+        [(1, [0.9, 0.8, 0.7], None, 0), (2, [0.6, 0.5, 0.4], None, 1)],
+        {"v": ({}, [0.9, 0.8, 0.7]), "v-writer-2": ({}, [0.6, 0.5, 0.4])},
+    ),
+    "16 is 16.0": ([(1, [0.9], {"x": 16}, 0), (2, [0.8], {"x": 16.0}, 100)], {"v": ({"x": 16}, [0.8])}),
+    "without values of its own": (
+        [(1, [0.9], {}, 0), (2, [0.8], A, 100)],
+        {"v": ({}, [0.9]), "v-writer-2": (A, [0.8])},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIRECTORIES)
+@pytest.mark.parametrize("thin", [None, extremes])
+def test_each_session_has_its_own_values_and_points(tmp_path, name, thin):
+    written, wanted = DIRECTORIES[name]
+    for each in written:
+        write(tmp_path / "logs/v", *each)
+    found = told(read(tmp_path / "logs", thin=thin))
+    assert {run: (values, points[-1]) for run, (values, points) in found.items()} == {
+        run: (values, points[-1]) for run, (values, points) in wanted.items()
+    }
+    assert {run.dir for run in read(tmp_path / "logs").runs} == {tmp_path / "logs/v"}
+    if thin is None:
+        assert found == wanted
+        repair_into(Tree(tmp_path / "logs"), tmp_path / "mended")
+        assert told(read(tmp_path / "mended")) == wanted
+
+
+@pytest.mark.parametrize("name", DIRECTORIES)
+def test_a_second_file_that_comes_later_parts_the_run(tmp_path, name):
+    written, wanted = DIRECTORIES[name]
+    reader = LogDirReader(tmp_path)
+    for each in written:
+        write(tmp_path / "v", *each)
+        assert told(reader.read()) == told(read(tmp_path))
+    assert told(reader.read()) == wanted
+
+
+def test_the_root_itself_and_names_that_are_taken(tmp_path):
+    for where in (".", "run", "run-writer-2"):
+        write(tmp_path / where, 1, [0.5], A)
+        write(tmp_path / where, 2, [0.25], B, 100)
+    expected = {
+        tmp_path.name: (A, [0.5]), "run-writer-3": (B, [0.25]), "run": (A, [0.5]), "run-writer-4": (B, [0.25]),
+        "run-writer-2": (A, [0.5]), "run-writer-2-writer-2": (B, [0.25]),
+    }  # fmt: skip
+    assert told(read(tmp_path)) == expected
+    repair_into(Tree(tmp_path), tmp_path.with_name("mended"))
+    mended = told(read(tmp_path.with_name("mended")))
+    assert mended == {**{n: run for n, run in expected.items() if n != tmp_path.name}, "mended": (A, [0.5])}
+
+
+@pytest.mark.parametrize("processes", [(1, 2), (1, 1)])
+def test_what_is_below_belongs_to_the_session_of_its_process_or_time(tmp_path, processes):
+    for number_of_file, (process, hparams, at) in enumerate(zip(processes, (A, B), (0, 100), strict=True)):
+        write(tmp_path / "v", process, [], hparams, at, number_of_file)
+        write(tmp_path / "v/validation", process, [at + 1, at + 2], None, at, number_of_file + 5)
+    found = {run.name: (dict(run.hparams), dict(run.metrics)) for run in read(tmp_path).runs}
+    assert found == {"v": (A, {"validation/val_loss": 2}), "v-writer-2": (B, {"validation/val_loss": 102})}
+
+
+def test_what_one_file_does_not_tell_apart_is_said(tmp_path):
+    file = write(tmp_path / "v", 1, [0.5], A)
+    file.write_bytes(file.read_bytes() + start(A))
+    assert read(tmp_path).findings == ()
+    file.write_bytes(file.read_bytes() + start(B))
+    (finding,) = read(tmp_path).findings
+    assert (finding.kind, finding.file) == (Kind.MIXED, str(file))
+    assert "2 sessions of different values" in finding.reason
+
+
+# What is made of them.
+
+
+@pytest.fixture
+def used_again(tmp_path):
+    """A directory with two sessions, what is below each, and a file of neither; a run of its own."""
+    for process, hparams, at in ((1, A, 0), (2, B, 100)):
+        write(tmp_path / "logs/v", process, [0.9 + at, 0.2 + at, 0.4 + at], hparams, at)
+        write(tmp_path / "logs/v/validation", process, [0.5 + at], None, at)
+    (tmp_path / "logs/v/hparams.yaml").write_text("{}")
+    write(tmp_path / "logs/other", 3, [7.0], {"units": 1}, 500)
+    return tmp_path / "logs"
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments), "--metric", "val_loss", "--min"])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_show_and_compare_take_a_session_by_its_name(used_again, capsys):
+    shown = json.loads(said(capsys, "show", used_again, "v-writer-2", "--json"))
+    assert shown["hparams"] == B
+    assert [run["curves"]["val_loss"]["min"] for run in shown["runs"]] == [pytest.approx(100.2)]
+    assert [run["curves"]["validation/val_loss"]["last"] for run in shown["runs"]] == [100.5]
+    compared = json.loads(said(capsys, "compare", used_again, "v", "v-writer-2", "--json"))
+    assert compared["hparams"]["units"]["values"] == [20, 12]
+    rows = said(capsys, "top", used_again).splitlines()
+    assert [row.split()[1] for row in rows if row.split()[0].isdecimal()][:3] == ["v", "other", "v-writer-2"]
+
+
+@pytest.mark.parametrize(("kept", "left"), [(2, ["v", "other"]), (1, ["v"])])
+def test_prune_takes_of_a_shared_directory_a_sessions_files_only(used_again, capsys, kept, left):
+    out = said(capsys, "prune", used_again, "--keep-best", kept, "--yes")
+    assert ("of v-writer-2 the event files only: another run is in the same directory" in out) is True
+    assert [run.name for run in read(used_again).runs] == sorted(left)
+    assert (used_again / "v/hparams.yaml").exists()
+    files = sorted(str(path.relative_to(used_again / "v")) for path in (used_again / "v").rglob("*tfevents*"))
+    name = "events.out.tfevents.1700000000.host.1.0"
+    assert files == [name, f"validation/{name}"]
+
+
+def test_merge_gives_each_session_a_directory(used_again, tmp_path):
+    write(tmp_path / "more/x", 9, [0.1], {"units": 5})
+    merge([used_again, tmp_path / "more"], tmp_path / "merged")
+    merged = read(tmp_path / "merged").runs
+    wanted = [*read(used_again).runs, *read(tmp_path / "more").runs]
+    assert {run.name: (run.hparams, run.metrics) for run in merged} == {
+        run.name: (run.hparams, run.metrics) for run in wanted
+    }
+    assert [run.dir.name for run in merged] == ["other", "v", "v-writer-2", "x"]
+
+
+def test_what_cannot_be_read_apart_stands_at_the_head(tmp_path, capsys):
+    file = write(tmp_path / "logs/v", 1, [0.5], A)
+    file.write_bytes(file.read_bytes() + start(B))
+    write(tmp_path / "logs/w", 1, [0.25], A)
+    warning = f"{file} holds 2 sessions of different values, which cannot be read apart"
+    for command in (["top"], ["show", "v"], ["importance"]):
+        out = said(capsys, command[0], tmp_path / "logs", *command[1:])
+        assert out.startswith(warning)
+        assert "damaged" not in out
+    pytest.importorskip("plotly")
+    said(capsys, "report", tmp_path / "logs", "--output", tmp_path / "r.html")
+    assert warning in (tmp_path / "r.html").read_text(encoding="utf-8")
