@@ -148,7 +148,8 @@ def _runs(paths: LogDirPaths) -> list[RunResult]:
 
 def _may_count(run: RunResult) -> bool:
     """Whether it is named as a sweep names its runs; one without an end is the sweep's own, too."""
-    return bool(_RUN.fullmatch(run.name)) and (run.ended is not None or has_output_log(run.dir))
+    has_end = run.ended is not None and run.outcome is not Outcome.UNKNOWN
+    return bool(_RUN.fullmatch(run.name)) and (has_end or has_output_log(run.dir))
 
 
 def has_output_log(directory: Path) -> bool:

@@ -284,7 +284,7 @@ def test_a_message_that_stands_there_twice(tmp_path):
     """The bytes of the message are in the tag, too: what is read is the message."""
 
     def session(tag: str, status: int) -> bytes:
-        found = Event.FromString(told(summaries.session_end(status, 0.0))[12:-4])
+        found = Event.FromString(told(summaries.session_end(status, 2.0**40))[12:-4])
         found.summary.value[0].tag = tag
         return record(found.SerializeToString())
 

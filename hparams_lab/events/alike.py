@@ -135,7 +135,7 @@ class _Group:
                 return False
             try:
                 if other.message is not None and other.fits[place]:
-                    facts.take_message(HParamsPluginData.FromString(payload[other.message]))
+                    facts.take_message(HParamsPluginData.FromString(payload[other.message]), other.begin - HEADER_SIZE)
                     continue
                 event = Event.FromString(payload)
                 if event.HasField("session_log"):  # the order of points and restarts counts
@@ -143,7 +143,7 @@ class _Group:
                 for value in event.summary.value:
                     if value.metadata.plugin_data.plugin_name not in NO_SCALARS:
                         return False
-                    facts.take_value(value, other.begin)
+                    facts.take_value(value, other.begin - HEADER_SIZE)
             except Exception:  # BadSummary, or protobuf's DecodeError, which has no stable home across its versions
                 return False
         return True

@@ -36,6 +36,7 @@ class Facts:
         self.start: SessionStartInfo | None = None
         self.others: list[SessionStartInfo] = []  # later starts in the same file, of other values
         self.end: SessionEndInfo | None = None
+        self.end_at = 0  # where its record is
         self.experiment: Any = None
         self.texts: dict[str, str] = {}
         self.finals: dict[str, Final] = {}
@@ -70,7 +71,7 @@ class Facts:
             elif (text := summaries.text_of(value)) is not None:
                 self.texts[value.tag] = text
             return
-        self.take_message(data)
+        self.take_message(data, offset)
 
     def take_restart(self, step: int) -> None:
         """A session begins, the first of a training or after a restart, with events from `step` on."""
@@ -88,8 +89,8 @@ class Facts:
         """Whether a session began behind points of the same file."""
         return bool(self._earlier)
 
-    def take_message(self, data: HParamsPluginData) -> None:
-        """A message of the HParams plugin."""
+    def take_message(self, data: HParamsPluginData, offset: int) -> None:
+        """A message of the HParams plugin, in the record at `offset`."""
         kind = data.WhichOneof("data")
         if kind == "session_start_info":
             if self.start is None:
@@ -97,7 +98,7 @@ class Facts:
             elif data.session_start_info.hparams and data.session_start_info.hparams != self.start.hparams:
                 self.others.append(data.session_start_info)
         elif kind == "session_end_info" and self.end is None:
-            self.end = data.session_end_info
+            self.end, self.end_at = data.session_end_info, offset
         elif kind == "experiment" and self.experiment is None:
             self.experiment = data.experiment
 

@@ -23,6 +23,7 @@ from hparams_lab.events.final import FINAL_TAG, last_values
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.record import OVERHEAD, frame, read_records
 from hparams_lab.events.sessions import Written, sessions_of, whose, written
+from hparams_lab.events.span import span_of, written_at
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import is_held
 from hparams_lab.results import Outcome, RunResult
@@ -289,9 +290,9 @@ class RunReader:
         own = columns = facts.columns()
         if below:
             columns = {**columns, **below, **(columns if self.is_own else {})}
-        outcome, reason = (Outcome.RUNNING, "") if self._goes_on else _outcome(facts)
         hparams = HParams.of_plain(_hparams(facts.start.hparams, declared))
-        started, ended = _times(facts.start, facts.end, columns.values())
+        span = span_of(facts.start, facts.end, self._end_written(), self.is_own, columns.values())
+        outcome, reason = (Outcome.RUNNING, "") if self._goes_on else _outcome(facts, self.is_own, span.is_told)
         return RunResult(
             name=name,
             path=self.directory,
@@ -299,13 +300,21 @@ class RunReader:
             hparams=hparams,
             outcome=outcome,
             reason=reason,
-            started=started,
-            ended=ended,
+            started=span.started,
+            ended=None if self._goes_on else span.ended,
             metrics=last_values(columns, own, facts.finals),
             columns=columns,
             texts={**facts.texts, **texts} if texts else facts.texts,
             sweep=sweep,
         )
+
+    def _end_written(self) -> float:
+        """When the end was written, where it has no time of its own; 0 where that is not known."""
+        end = self.facts.end
+        if end is None or end.end_time_secs:
+            return 0.0
+        places = ((name, part.facts.end_at) for name, part in self._parts.items() if part.facts.end is end)
+        return next((written_at(f"{self.directory}/{name}", at) for name, at in places), 0.0)
 
     def bare_run(
         self,
@@ -349,19 +358,8 @@ def _mixed(file: str, facts: Facts) -> Finding:
     return Finding(file, 0, Kind.MIXED, reason, 0)
 
 
-def _times(start: Any, end: Any, columns: Iterable[Scalars]) -> tuple[float, float | None]:
-    """When the run started and ended.
-
-    Where its session says 0, as PyTorch's and Ray's do, the times of its points tell; Guild's have none either.
-    """
-    started, ended = start.start_time_secs, end.end_time_secs if end else None
-    if started and ended != 0.0:
-        return started, ended
-    times = [time for column in columns for time in (column.wall_times.item(0), column.wall_times.item(-1)) if time]
-    return started or min(times, default=0.0), max(times, default=None) if ended == 0.0 else ended
-
-
-def _outcome(facts: Facts) -> tuple[Outcome, str]:
+def _outcome(facts: Facts, is_own: bool, is_told: bool) -> tuple[Outcome, str]:
+    """How a session ended, and why. An end that was written before the training tells nothing, but for a failure."""
     if facts.end is None:
         ours = facts.start is not None and len(facts.start.group_name) == OUR_ID_DIGITS
         return (Outcome.INTERRUPTED, "left without an end") if ours else (Outcome.UNKNOWN, "")
@@ -369,7 +367,8 @@ def _outcome(facts: Facts) -> tuple[Outcome, str]:
         word, _, reason = facts.texts[OUTCOME_TAG].partition("\n")[0].partition(": ")
         if word in _BY_WORD:
             return _BY_WORD[word], reason
-    return _BY_STATUS.get(facts.end.status, Outcome.INTERRUPTED), ""
+    outcome = _BY_STATUS.get(facts.end.status, Outcome.INTERRUPTED if is_own else Outcome.UNKNOWN)
+    return (outcome if is_told or outcome is Outcome.FAILED else Outcome.UNKNOWN), ""
 
 
 def _hparams(stored: Mapping[str, Any], declared: Declared | None) -> dict[str, Value]:
