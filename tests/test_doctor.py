@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
+import lzma
+import os
+import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +43,9 @@ from hparams_lab.doctor.ailment import Severity
 from hparams_lab.doctor.examine import examine
 from hparams_lab.doctor.repair import repair_in_place, repair_into
 from hparams_lab.doctor.tree import Tree
+from hparams_lab.errors import LogDirError
 from hparams_lab.events.event_file import restart_event
+from hparams_lab.events.record import frame
 
 Doctor = Callable[..., "Said"]
 ERRORS = {
@@ -218,24 +226,132 @@ def test_a_file_with_nothing_in_it_is_told(tmp_path, doctor):
     assert "lost/" in told.output
 
 
+def archive(kind: str) -> bytes:
+    """A tar or zip archive of an event file; what is in it lies there as it is, and could be read."""
+    made = io.BytesIO()
+    if kind == "tar":
+        with tarfile.open(fileobj=made, mode="w") as tar:
+            member = tarfile.TarInfo("a/events.out.tfevents.1")
+            member.size = len(run(16))
+            tar.addfile(member, io.BytesIO(run(16)))
+    else:
+        with zipfile.ZipFile(made, "w") as zip:
+            zip.writestr("a/events.out.tfevents.1", run(16))
+    return made.getvalue()
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
 INSTEAD = {
-    b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n": "a Git LFS pointer",
-    gzip.compress(run(16)): "compressed by gzip",
-    b"\n<!DOCTYPE html><html></html>": "an HTML page",
-    b"PK\x03\x04" + bytes(99): "a zip archive",
+    "LFS": (LFS, "a Git LFS pointer", "git lfs pull"),
+    "LFS by Windows": (b"\xef\xbb\xbf" + LFS.replace(b"\n", b"\r\n"), "a Git LFS pointer", "git lfs pull"),
+    "annex": (b"/annex/objects/SHA256E-s1--0.1\n", "a git-annex pointer", "git annex get"),
+    "DVC": (b"outs:\n- md5: 0\n  path: events\n", "a DVC pointer", "dvc pull"),
+    "git-crypt": (b"\0GITCRYPT\0" + bytes(range(99)), "a file that git-crypt has locked", "git-crypt unlock"),
+    "openssl": (b"Salted__" + bytes(range(99)), "an encrypted file", "decrypt it"),
+    "gpg": (b"-----BEGIN PGP MESSAGE-----\n\nhQ==\n", "an encrypted file", "decrypt it"),
+    "gzip": (gzip.compress(run(16)), "compressed data (gzip)", "gzip -dc FILE > NEW"),
+    "xz": (lzma.compress(run(16)), "compressed data (xz)", "xz -dc FILE > NEW"),
+    "bzip2": (bz2.compress(run(16)), "compressed data (bzip2)", "bzip2 -dc FILE > NEW"),
+    "zstd": (b"\x28\xb5\x2f\xfd" + bytes(range(99)), "compressed data (zstd)", "zstd -dc FILE > NEW"),
+    "zip": (archive("zip"), "an archive", "unzip FILE"),
+    "tar": (archive("tar"), "an archive", "tar -xf FILE"),
+    "HTML": (b"\n<!DOCTYPE html><html></html>", "an HTML page", "raw or resolve address"),
+    "JSON": (b'{"message": "Not Found", "status": "404"}', "a server's answer", "raw or resolve address"),
+    "XML": (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "a server's answer", "download"),
+    "words": (b"404: Not Found", "a server's answer", "download"),
+    "text": ("Fichier supprimé\n".encode() * 900, "a text", "bring the event file back"),
+    "short text": (b"gone", "a text", "bring the event file back"),
+    "zeros": (bytes(99_999), "nothing but zero bytes", "copy or download the file again"),
+    "pickle": (b"\x80\x04\x95\x0b\0\0\0\0\0\0\0\x8c\x07" * 9, "a file without one whole event", "file FILE"),
+    "records": (frame(b"\xffno event") * 9, "a file without one whole event", "file FILE"),
 }
 
 
-@pytest.mark.parametrize("data", INSTEAD, ids=INSTEAD.values())
-def test_what_is_no_event_file_is_named_and_left_alone(tmp_path: Path, data: bytes) -> None:
-    root = write(tmp_path / "logs", {"a": data, "b": run(16)})
-    found = next(one for one in examine(root).ailments if one.name == "not-events")
-    assert found.what == f"1 file: {INSTEAD[data]} in the place of an event file"
+@pytest.mark.parametrize(("data", "what", "way_out"), INSTEAD.values(), ids=INSTEAD)
+def test_what_is_no_event_file_is_named_and_left_alone(
+    tmp_path: Path, data: bytes, what: str, way_out: str, doctor: Doctor
+) -> None:
+    root = write(tmp_path / "logs", {"a": data, "a/b": data, f"c:{SECOND_WRITER}": data, "c": run(16, end=b"")})
+    (found,) = [one for one in examine(root).ailments if one.name == "not-events"]
+    assert found.what == f"3 files: {what} in the place of an event file"
+    assert way_out in found.cure
+    assert found.files == (f"a/{NAME}", f"a/b/{NAME}", f"c/{SECOND_WRITER}")
     assert not found.repairable
-    assert "corrupt" not in names(root)
+    assert not {"corrupt", "torn", "empty", "unreadable"} & {*names(root)}
+    repair_into(Tree(root), tmp_path / "copy", 4e9)
     repair_in_place(Tree(root), 4e9)
-    assert (root / "a" / NAME).read_bytes() == data
-    assert names(root) == ["not-events"]
+    for mended in (root, tmp_path / "copy"):
+        assert {(mended / name).read_bytes() for name in found.files} == {data}
+        assert names(mended) == ["not-events"]
+
+
+def test_an_event_file_whose_begin_is_damaged_is_still_mended(tmp_path: Path) -> None:
+    for number, begin in enumerate([b"{", b"404", bytes(4096), b"version https://git-lfs", b"hello\n", b"md5:"]):
+        write(tmp_path / "logs", {f"run{number}": begin + run(16)})
+    assert "not-events" not in names(tmp_path / "logs")
+    done = repair_in_place(Tree(tmp_path / "logs"), 4e9)
+    assert [[*one.metrics.values()] for one in lab.read(done.root).runs] == [[0.5]] * 6
+
+
+def test_files_with_no_whole_record_are_told_and_left_alone(tmp_path: Path) -> None:
+    files = {"a": run(16), "empty": b"", "torn": VERSION[:20], "header": VERSION[:12], "less": VERSION[:5]}
+    root = write(tmp_path / "logs", TWO | files)
+    found = {one.name: one for one in examine(root).ailments}
+    assert {*found} == {"empty"}
+    assert found["empty"].what == "4 files with nothing in them, or no whole record"
+    assert repair_in_place(Tree(root), 4e9).changed == ()
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="there are no links")
+def test_a_link_to_content_that_was_not_fetched_is_named(tmp_path: Path) -> None:
+    root = write(tmp_path / "logs", {"a": run(16), "b": run(32)})
+    links = {"a": "../../.git/annex/objects/0/1/SHA-1/SHA-1", "b": ".dvc/cache/files/md5/0", "c": "../gone"}
+    for name, target in links.items():
+        (root / name).mkdir(exist_ok=True)
+        (root / name / SECOND_WRITER).symlink_to(target)
+    found = {one.what for one in examine(root).ailments if one.name in ("not-events", "unreadable", "symlink")}
+    assert found == {
+        "1 file: a git-annex pointer in the place of an event file",
+        "1 file: a DVC pointer in the place of an event file",
+        "1 file that cannot be read: it cannot be opened: No such file or directory",
+    }
+
+
+def test_a_directory_with_nothing_else_is_no_log_and_it_is_said_why(tmp_path: Path) -> None:
+    write(tmp_path / "lfs", {"a": LFS, "b": LFS, "c": gzip.compress(run(16))})
+    write(tmp_path / "empty", {"a": b"", "b": b""})
+    with pytest.raises(LogDirError) as raised:
+        lab.read(tmp_path / "lfs")
+    assert str(raised.value) == (
+        f"{tmp_path / 'lfs'} holds no runs; "
+        "2 files: a Git LFS pointer in the place of an event file (fetch the content: git lfs pull); "
+        "1 file: compressed data (gzip) in the place of an event file "
+        "(unpack it: gzip -dc FILE > NEW, and put NEW in its place)"
+    )
+    with pytest.raises(LogDirError, match="holds no runs: 2 event files have nothing in them; bring back a copy"):
+        lab.read(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("command", [["top"], ["show", "a"], ["importance"], ["export", "-o", "x.csv"], ["report"]])
+def test_every_command_says_what_is_there_in_place_of_event_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "logs", {"a": LFS})
+    with pytest.raises(SystemExit) as exit:
+        main([command[0], "logs", *command[1:]])
+    said = capsys.readouterr()
+    assert (exit.value.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert "1 file: a Git LFS pointer in the place of an event file (fetch the content: git lfs pull)" in said.err
+
+
+def test_top_says_it_beside_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "logs", TWO | {"c": LFS, "d": LFS, "e": run(16, b"\1" * 40)})
+    with pytest.raises(SystemExit):
+        main(["top", str(tmp_path / "logs")])
+    said = capsys.readouterr().out
+    assert "2 files: a Git LFS pointer in the place of an event file (fetch the content: git lfs pull)\n" in said
+    assert "1 damaged file: hparams-lab doctor" in said
 
 
 def sixty(*more: bytes) -> dict[str, bytes]:

@@ -23,6 +23,7 @@ from hparams_lab.cli.board import is_loopback
 from hparams_lab.cli.main import main
 from hparams_lab.doctor.view import PREFIX, View
 from hparams_lab.errors import LogDirError
+from hparams_lab.events.instead import in_words
 from hparams_lab.scratch import scratch
 
 
@@ -193,3 +194,10 @@ def test_what_cannot_be_shown_is_said_in_a_line(tmp_path: Path, capsys: pytest.C
     assert exit.value.code == 2
     said = capsys.readouterr().err.splitlines()
     assert said[1:] == ["error: this machine has no address '203.0.113.7'; leave --host out for 127.0.0.1"]
+
+
+def test_what_stands_in_the_place_of_event_files_is_said(tmp_path):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    write(tmp_path, {"a": run(16), "b": pointer, "c": pointer})
+    said = "2 files: a Git LFS pointer in the place of an event file (fetch the content: git lfs pull)"
+    assert [*in_words(View([tmp_path]).instead)] == [said]

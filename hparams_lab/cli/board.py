@@ -16,6 +16,7 @@ from hparams_lab.board import HOST, Board
 from hparams_lab.cli.paths import PATH
 from hparams_lab.doctor.view import View
 from hparams_lab.errors import LogDirError
+from hparams_lab.events.instead import in_words
 from hparams_lab.events.nearby import no_directory
 from hparams_lab.words import visible
 
@@ -54,6 +55,8 @@ def command(logdirs: tuple[Path, ...], port: int, host: str, open_browser: bool,
         with contextlib.suppress(KeyboardInterrupt):
             board = stack.enter_context(Board(look, port, [f"--load_fast={load_fast}"], host))
             _show_withheld(views[0], logdirs)
+            for line in in_words(views[0].instead):
+                click.echo(line, err=True)
             click.echo(f"{views[0].trials} trials in TensorBoard's HParams tab: {board.url}")
             click.echo("Ctrl-C stops it.")
             if open_browser:

@@ -13,6 +13,7 @@ import click
 
 from hparams_lab.cli.ranking import FIELDS, Name, Names, Ranking, comma_separated
 from hparams_lab.cli.table import UNLIMITED, Cell, Column, cut, fitted, outcome_cell
+from hparams_lab.events.instead import in_words, instead_of
 from hparams_lab.findings import Kind, said_of_mixed
 from hparams_lab.results import Results, TrialResult
 from hparams_lab.scalar import is_of_system
@@ -215,7 +216,10 @@ def damage(results: Results, logdir: Path) -> Iterator[str]:
         said = f"in {len(again)} run{'s' * (len(again) > 1)} {again[0].reason}"
         yield click.style(visible(said), fg="yellow")
     harmless = (Kind.OVERTAKEN, Kind.MIXED)
-    files = len({finding.file for finding in results.findings if finding.kind not in harmless})
-    if files:
-        said = f"{files} damaged file{'s' * (files > 1)}: hparams-lab doctor {visible(shlex.quote(str(logdir)))}"
-        yield click.style(said, fg="yellow")
+    files = {finding.file: instead_of(finding) for finding in results.findings if finding.kind not in harmless}
+    lines = [*in_words(instead for instead in files.values() if instead is not None)]
+    damaged = sum(instead is None for instead in files.values())
+    if damaged:
+        command = f"hparams-lab doctor {visible(shlex.quote(str(logdir)))}"
+        lines.append(f"{damaged} damaged file{'s' * (damaged > 1)}: {command}")
+    yield from (click.style(line, fg="yellow") for line in lines)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from hparams_lab.doctor.ailment import Ailment, Severity, plural
-from hparams_lab.doctor.instead import Instead
 from hparams_lab.doctor.tree import FileFacts, RunFacts, Tree
+from hparams_lab.events.instead import NO_RECORD, Instead, instead_of
 from hparams_lab.events.sessions import Written, sessions_of
 from hparams_lab.events.stored import group_key
-from hparams_lab.findings import Kind
+from hparams_lab.findings import Finding, Kind
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 
@@ -53,19 +53,27 @@ def _reasons(files: Iterable[FileFacts]) -> str:
 def not_events(tree: Tree) -> Iterator[Ailment]:
     """Files of another kind in the place of event files, a line for each kind."""
     found: dict[Instead, list[str]] = {}
-    for _, file in tree.files:
-        if file.instead is not None:
-            found.setdefault(file.instead, []).append(file.name)
+    files = [(file.instead, file.name) for _, file in tree.files if file.instead is not NO_RECORD]
+    files += [(_link_of(finding), _below(tree, finding.file)) for finding in tree.findings]
+    files += [(_link_of(finding), file.name) for _, file in tree.files for finding in file.findings]
+    for instead, name in files:
+        if instead is not None:
+            found.setdefault(instead, []).append(name)
     for instead, names in found.items():
         yield Ailment(
             "not-events",
             ERROR,
             f"{plural(len(names), 'file')}: {instead.what} in the place of an event file",
             "no such run",
-            f"{instead.way_out}; left alone here",
+            f"{instead.way_out} (--repair leaves it alone)",
             tuple(names),
             repairable=False,
         )
+
+
+def _link_of(finding: Finding) -> Instead | None:
+    """What a link stands for whose content was not fetched."""
+    return instead_of(finding) if finding.kind in (Kind.UNREADABLE, Kind.SYMLINK) else None
 
 
 def no_sessions(tree: Tree) -> Iterator[Ailment]:
@@ -86,7 +94,9 @@ def no_sessions(tree: Tree) -> Iterator[Ailment]:
 def torn(tree: Tree) -> Iterator[Ailment]:
     """Files whose last record is not whole."""
     files = [
-        file for _, file in tree.files if file.has(Kind.TORN) and not file.claims_too_much and not file.has(*_CORRUPT)
+        file
+        for _, file in tree.files
+        if file.has(Kind.TORN) and file.instead is None and not file.claims_too_much and not file.has(*_CORRUPT)
     ]
     if files:
         lost = sum(file.lost for file in files)
@@ -104,6 +114,7 @@ def unreadable(tree: Tree) -> Iterator[Ailment]:
     """What cannot be read, or lies outside."""
     found = [finding for _, file in tree.files for finding in file.findings if finding.kind is Kind.UNREADABLE]
     found += [finding for finding in tree.findings if finding.kind is Kind.UNREADABLE]
+    found = [finding for finding in found if _link_of(finding) is None]
     if found:
         yield Ailment(
             "unreadable",
@@ -114,7 +125,7 @@ def unreadable(tree: Tree) -> Iterator[Ailment]:
             tuple(_below(tree, finding.file) for finding in found),
             repairable=False,
         )
-    links = [finding for finding in tree.findings if finding.kind is Kind.SYMLINK]
+    links = [finding for finding in tree.findings if finding.kind is Kind.SYMLINK and _link_of(finding) is None]
     if links:
         yield Ailment(
             "symlink",
@@ -161,14 +172,18 @@ def odd_scalars(tree: Tree) -> Iterator[Ailment]:
 
 def empty(tree: Tree) -> Iterator[Ailment]:
     """Files with nothing in them: what was there is lost, or its process died at once."""
-    files = [file.name for _, file in tree.files if not file.size and not file.findings and not file.is_held]
+    files = [
+        file.name
+        for _, file in tree.files
+        if (not file.size and not file.findings and not file.is_held) or file.instead is NO_RECORD
+    ]
     if files:
         yield Ailment(
             "empty",
             WARNING,
-            f"{plural(len(files), 'file')} with nothing in {'it' if len(files) == 1 else 'them'}",
+            f"{plural(len(files), 'file')} with nothing in {'it' if len(files) == 1 else 'them'}, or no whole record",
             "no such run",
-            "bring it back from a copy, or run it again; nothing here tells what it held",
+            "bring back from a copy what was in it, or run it again; nothing here tells what it was",
             tuple(files),
             repairable=False,
         )

@@ -16,14 +16,14 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionStartInfo
 
 from hparams_lab.curve import Scalars
-from hparams_lab.doctor.instead import Instead, instead_of_events
-from hparams_lab.doctor.salvage import contents, records
+from hparams_lab.doctor.salvage import contents, events, records
 from hparams_lab.doctor.swapped import swapped_tags
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.cursor import Cursor
 from hparams_lab.events.event_file import is_own
 from hparams_lab.events.facts import is_of_ours
+from hparams_lab.events.instead import NO_RECORD, UNKNOWN, Instead, instead_of_events, without_events
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.nearby import no_directory
 from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
@@ -312,6 +312,8 @@ def facts_of(directory: str, file: str, run: str, layouts: Layouts) -> FileFacts
         facts.missing = _missing(path, cursor.torn)
     if not facts.is_held and cursor.offset < cursor.size and not facts.has(Kind.UNREADABLE):
         _read_behind_damage(cursor, facts, layouts)
+    if facts.findings and not facts.is_held and not facts.has(Kind.UNREADABLE):
+        facts.instead = _found_instead(cursor, facts)
     if facts.back:
         swapped = swapped_tags(facts.path, facts.back)
         facts.swapped = {tag: at for tag, at in facts.back.items() if tag in swapped}
@@ -327,6 +329,17 @@ def _read_behind_damage(cursor: Cursor, facts: FileFacts, layouts: Layouts) -> N
     with contents(facts.path) as data:
         for offset, payload in records(data, facts.findings, cursor.path, begin=cursor.offset):
             scanner.take(payload, offset)
+
+
+def _found_instead(cursor: Cursor, facts: FileFacts) -> Instead | None:
+    """What a file is in which no whole event is; None where there is one, and for one that must be mended anyway."""
+    if facts.claims_too_much:
+        return None
+    with contents(facts.path) as data:
+        if next(events(data, []), None) is not None:
+            return None
+    found = without_events(facts.path)
+    return NO_RECORD if found is UNKNOWN and cursor.torn is not None and not cursor.torn.offset else found
 
 
 def _missing(path: str, torn: Finding) -> int:

@@ -24,6 +24,7 @@ from hparams_lab.doctor.tree import FileFacts, Tree, facts_of
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import ExperimentMessage, declare, union
 from hparams_lab.events.event_file import is_event_file
+from hparams_lab.events.instead import Instead
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.paths import LogDirPaths, lies_in, local
 from hparams_lab.scratch import scratch
@@ -73,6 +74,12 @@ class View:
     def runs(self) -> int:
         """How many runs TensorBoard opens."""
         return sum(len(tree.runs) for tree in self._trees.values())
+
+    @property
+    def instead(self) -> list[Instead]:
+        """What stands in the place of event files, for each."""
+        files = (file for tree in self._trees.values() for _, file in tree.files)
+        return [file.instead for file in files if file.instead is not None]
 
     def _hides(self, files: Iterable[Any]) -> bool:
         return all(str(file.path) in self.withheld for file in files if file.starts)

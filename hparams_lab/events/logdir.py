@@ -18,6 +18,7 @@ from hparams_lab.declared import Declared
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.alike import read_alike
 from hparams_lab.events.declaration import ExperimentMessage, declared_by, union
+from hparams_lab.events.instead import instead_of
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.nearby import no_directory, no_runs
 from hparams_lab.events.reader import RunReader
@@ -77,8 +78,8 @@ class LogDirReader:
         runs = tuple(self._read_runs(owners))
         findings = [*tree.findings, *(finding for reader in self._readers.values() for finding in reader.findings)]
         declared = _common(sweeps, runs)
-        if not runs and declared is None and not findings:
-            raise LogDirError(no_runs(self._root))
+        if not runs and declared is None and all(instead_of(finding) is not None for finding in findings):
+            raise LogDirError(no_runs(self._root, findings))
         there = {name: found for name, found in sweeps.items() if found is not None}
         return Results(declared, runs, there, tuple(findings))
 
