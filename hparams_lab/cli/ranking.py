@@ -187,12 +187,14 @@ def comma_separated(texts: Sequence[str], known: Sequence[str]) -> list[str]:
 
 
 def find_trial(ranking: Ranking, text: str, logdir: Path) -> TrialResult:
-    """The trial that a person means: by a run's name or path, a rank, `best`, or the beginning of the trial's id.
+    """The trial that a person means: by a run's name or path, a rank, `best`, the beginning of the trial's id, or a
+    directory that holds a part of it.
 
     Raises UsageError when there is none, or more than one.
     """
     name = _below(logdir, text)
-    for found in (_named(ranking, name), _ranked(ranking, text), _identified(ranking, text), _ending(ranking, name)):
+    ways = (_named(ranking, name), _ranked(ranking, text), _identified(ranking, text), _ending(ranking, name))
+    for found in (*ways, _around(ranking, logdir / name, logdir)):
         if len(found) > 1:
             names = ", ".join(visible(trial.name) for trial in found[:4]) + ", ..." * (len(found) > 4)
             raise UsageError(f"{text!r} may be any of {len(found)} trials ({names}); say more of it")
@@ -245,3 +247,16 @@ def _identified(ranking: Ranking, text: str) -> list[TrialResult]:
 
 def _ending(ranking: Ranking, name: str) -> list[TrialResult]:
     return [trial for trial in ranking.trials if any(run.name.endswith(f"/{name}") for run in trial.runs)]
+
+
+def _around(ranking: Ranking, path: Path, logdir: Path) -> list[TrialResult]:
+    """The trials of the nearest run above a directory, such as a half of it, else of those below."""
+    here = path.resolve()
+    if not here.is_dir() or logdir.resolve() not in here.parents:
+        return []
+    runs = {id(trial): [run.dir.resolve() for run in trial.runs] for trial in ranking.trials}
+    above = [place for places in runs.values() for place in places if place == here or place in here.parents]
+    if above:
+        nearest_one = max(above, key=lambda place: len(place.parts))
+        return [trial for trial in ranking.trials if nearest_one in runs[id(trial)]]
+    return [trial for trial in ranking.trials if any(here in place.parents for place in runs[id(trial)])]

@@ -103,14 +103,17 @@ class LogDirReader:
     def _owned(self) -> dict[str, tuple[str, str]]:
         """The directories that belong to a run, as `owners_of` has it."""
         sessions = [name for name, reader in self._readers.items() if reader.facts.start is not None]
-        return owners_of(self._readers, sessions, lambda name: self._readers[name].is_own)
+        readers = self._readers
+        return owners_of(
+            readers, sessions, lambda name: readers[name].is_own, lambda name: readers[name].facts.columns()
+        )
 
     def _declared(self, tree: Tree, owners: Mapping[str, tuple[str, str]]) -> dict[str, Declared | None]:
         """The sweeps' directories, and what each declares: its `sweep.json`, else all Experiment summaries in it.
 
         What another logger declares below a run of ours is no sweep's.
         """
-        inside = {name for name, (owner, _) in owners.items() if self._readers[owner].is_own}
+        inside = {name for name, (owner, _) in owners.items() if owner in self._readers and self._readers[owner].is_own}
         readers = {name: reader for name, reader in self._readers.items() if name not in inside}
         roots = tree.sweeps | {*_foreign_sweeps(readers)}
         messages: dict[str, ExperimentMessage] = {}
@@ -148,14 +151,24 @@ class LogDirReader:
             parts.setdefault(owner, []).append((prefix, self._readers[name]))
         before, self._runs = self._runs, {}
         taken = set(self._readers)
-        for name in self._readers:
-            if name not in owners and not is_experiment(name):
-                runs = () if name in changed else before.get(name, ())
-                if len(runs) != 1:  # of several, the names depend on the other directories'
-                    runs = tuple(self._read_sessions(name, parts.get(name, ()), taken))
-                self._runs[name] = runs
-                yield from runs
+        for name in self._of_runs(owners):
+            runs = () if name in changed else before.get(name, ())
+            if len(runs) != 1:  # of several, the names depend on the other directories'
+                runs = tuple(self._read_sessions(name, parts.get(name, ()), taken))
+            self._runs[name] = runs
+            yield from runs
         changed.clear()
+
+    def _of_runs(self, owners: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+        """The directories of runs; one that only holds the halves of a run comes in the place of its first half."""
+        halved: set[str] = set()
+        for name in self._readers:
+            owner = owners[name][0] if name in owners else name
+            if owner not in self._readers and owner not in halved:
+                halved.add(owner)
+                yield owner
+            elif owner == name and not is_experiment(name):
+                yield name
 
     def _owners_changed(self, owners: Mapping[str, tuple[str, str]], changed: set[str]) -> Iterator[str]:
         """The runs that have other directories below them than before, or of which one of those changed."""
@@ -175,7 +188,10 @@ class LogDirReader:
         directory.
         """
         sweep = _sweep_of(name, self._sweeps)
-        sessions = self._readers[name].apart
+        reader = self._readers.get(name)
+        if reader is None:
+            reader = RunReader(os.path.normpath(f"{self._root}/{name}"), self._layouts, self._thin)
+        sessions = reader.apart
         names = names_of(name, len(sessions), taken)
         shares = [(prefix, reader.shared_out(sessions)) for prefix, reader in parts]
         for place, (reader, called) in enumerate(zip(sessions, names, strict=True)):

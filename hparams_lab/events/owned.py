@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hparams_lab.events.tree import Folder, owners_of, walk
+from hparams_lab.events.tree import Folder, above_of, owners_of, walk
 from hparams_lab.results import RunResult
 
 
@@ -26,17 +26,28 @@ class Owned:
 
 def owned(root: str | os.PathLike[str], runs: Iterable[RunResult]) -> list[Owned]:
     """The runs that were read from `root`, in their order, each with its directories."""
-    folders = {folder.name: folder for folder in walk(os.path.normpath(root)).folders}
+    top = os.path.normpath(root)
+    folders = {folder.name: folder for folder in walk(top).folders}
     by_name: dict[str, list[RunResult]] = {}
     for run in runs:
         by_name.setdefault(name_below(root, run), []).append(run)
     sessions = {name for name, there in by_name.items() if any(run.is_session for run in there)}
-    parts: dict[str, list[Folder]] = {name: [folders[name]] for name in by_name if name in folders}
-    for name, (owner, _) in owners_of(folders, sessions).items():
-        if name not in by_name:
+    parts = {name: [folders.get(name) or Folder(os.path.normpath(f"{top}/{name}"), name)] for name in by_name}
+    for name, (owner, _) in owners_of(folders, sessions, tags=lambda name: _tags(name, by_name)).items():
+        if name not in by_name and owner in parts:
             parts[owner].append(folders[name])
+    parts = {name: there for name, there in parts.items() if any(folder.files for folder in there)}
     found = {id(run): one for name, there in parts.items() for run, one in _each(name, by_name[name], there)}
     return [found[id(run)] for there in by_name.values() for run in there if id(run) in found]
+
+
+def _tags(name: str, by_name: Mapping[str, Sequence[RunResult]]) -> list[str]:
+    """The tags of a directory, as the run that it belongs to has them."""
+    owner = next((above for above in (name, *above_of(name)) if above in by_name), None)
+    if owner is None:
+        return []
+    prefix = "" if owner == name else f"{name[len(owner) :].lstrip('/')}/"
+    return [tag.removeprefix(prefix) for run in by_name[owner] for tag in run.metrics if tag.startswith(prefix)]
 
 
 def _each(name: str, runs: Sequence[RunResult], folders: Sequence[Folder]) -> Iterator[tuple[RunResult, Owned]]:

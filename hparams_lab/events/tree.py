@@ -6,10 +6,11 @@ Links are not followed out of the directory; a link to a directory inside of it 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from hparams_lab.events.event_file import is_event_file
+from hparams_lab.events.halves import Tags, halves_of, sibling_of
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.paths import EXPERIMENT, lies_in, natural
 
@@ -107,33 +108,48 @@ def is_experiment(name: str) -> bool:
 
 
 def owners_of(
-    names: Collection[str], sessions: Collection[str], is_ours: Callable[[str], bool] = lambda name: False
+    names: Collection[str],
+    sessions: Collection[str],
+    is_ours: Callable[[str], bool] = lambda name: False,
+    tags: Tags = lambda name: (),
 ) -> dict[str, tuple[str, str]]:
     """The directories that belong to a run that has another: to which, and what goes before their tags.
 
     Args:
       names: all directories with event files. sessions: those of them with a session.
-      is_ours: whether the session of that name is a run of ours.
+      is_ours: whether the session of that name is a run of ours. tags: of the scalars in a directory.
 
     What is below a run of ours belongs to it, but for other runs of ours. Elsewhere those without a session do that are
     below one with a session (`validation/`). PyTorch writes hyperparameters into a directory below the one of the
-    scalars: where there is one such, the scalars are its own, and so is what else is below them.
+    scalars: where there is one such, the scalars are its own, and so is what else is below them. Without any session
+    the halves of a run belong to the directory that holds them, which may have no event files: see `halves`.
     """
     starts = set(sessions)
     nested = {name for name in sessions if any(above in starts for above in above_of(name))}
     starts -= {name for name in nested if not is_ours(name) and any(map(is_ours, starts.intersection(above_of(name))))}
     if len(starts) == len(names):
         return {}
+    others = sorted(set(names) - starts, key=lambda name: (name.count("/"), natural(name)))  # what is above comes first
+    others = [name for name in others if not is_experiment(name)]
+    owners = _around_sessions(others, starts)
+    bare = [name for name in others if name not in owners]
+    apart = sorted(starts - {name for name in starts if is_ours(name)}) if bare else []
+    for name in bare:
+        beside = sibling_of(name, apart)
+        if beside is not None:
+            owners[name] = beside, f"{name.rpartition('/')[2]}/"
+    sweeps = {above for name in starts for above in above_of(name)} if bare else set()
+    return owners | halves_of([name for name in bare if name not in owners], tags, sweeps)
+
+
+def _around_sessions(others: Sequence[str], starts: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Of directories without a session, those that belong to one above or below."""
     below: dict[str, list[str]] = {}
     for name in starts:
         for above in above_of(name):
             below.setdefault(above, []).append(name)
     owners: dict[str, tuple[str, str]] = {}
-    for name in sorted(
-        set(names) - starts, key=lambda name: (name.count("/"), natural(name))
-    ):  # what is above comes first
-        if is_experiment(name):
-            continue
+    for name in others:
         owner = next((above for above in above_of(name) if above in starts or above in owners), None)
         if len(below.get(name, ())) == 1 and owner not in starts:
             owners[name] = below[name][0], ""
