@@ -119,16 +119,15 @@ def test_a_second_file_that_comes_later_parts_the_run(tmp_path, name):
 
 def test_the_root_itself_and_names_that_are_taken(tmp_path):
     for where in (".", "run", "run-writer-2"):
-        write(tmp_path / where, 1, [0.5], A)
-        write(tmp_path / where, 2, [0.25], B, 100)
+        write(tmp_path / "logs" / where, 1, [0.5], A)
+        write(tmp_path / "logs" / where, 2, [0.25], B, 100)
     expected = {
-        tmp_path.name: (A, [0.5]), "run-writer-3": (B, [0.25]), "run": (A, [0.5]), "run-writer-4": (B, [0.25]),
+        "logs": (A, [0.5]), "run-writer-3": (B, [0.25]), "run": (A, [0.5]), "run-writer-4": (B, [0.25]),
         "run-writer-2": (A, [0.5]), "run-writer-2-writer-2": (B, [0.25]),
     }  # fmt: skip
-    assert told(read(tmp_path)) == expected
-    repair_into(Tree(tmp_path), tmp_path.with_name("mended"))
-    mended = told(read(tmp_path.with_name("mended")))
-    assert mended == {**{n: run for n, run in expected.items() if n != tmp_path.name}, "mended": (A, [0.5])}
+    assert told(read(tmp_path / "logs")) == expected
+    repair_into(Tree(tmp_path / "logs"), tmp_path / "mended")
+    assert told(read(tmp_path / "mended")) == {("mended" if n == "logs" else n): run for n, run in expected.items()}
 
 
 @pytest.mark.parametrize("processes", [(1, 2), (1, 1)])
