@@ -18,7 +18,7 @@ from tensorboard.compat.proto.types_pb2 import DT_DOUBLE, DT_FLOAT
 
 from hparams_lab.events import stretch
 from hparams_lab.events.crc import NEAR, blank_crcs, crc_table, crc_tables
-from hparams_lab.events.layouts import Layouts
+from hparams_lab.events.layouts import MOST_LAYOUTS, Layouts
 from hparams_lab.events.plain import SIMPLE, shape_of
 from hparams_lab.events.wire import layout_of
 
@@ -59,9 +59,9 @@ def test_reports_of_any_tags_at_any_steps(tmp_path_factory, records, seed, kinds
 def test_damage_at_every_place_of_some_records(tmp_path):
     """A tag that is damaged, or a step or number, loses its record and none of the others."""
     tags = [f"{'layer' * (at % 3)}/{at % 7}" for at in range(12)]
-    rows = [HEAD, *reports(40, 3, ["simple", "with metadata"], tags)]
-    data, begin = b"".join(rows), len(b"".join(rows[:200]))
-    for at in itertools.chain(range(begin, begin + 200), range(begin, len(data), 131)):
+    rows = [HEAD, *reports(14, 3, ["simple", "with metadata"], tags)]
+    data, begin = b"".join(rows), len(b"".join(rows[:90]))
+    for at in itertools.chain(range(begin, begin + 130), range(begin, len(data), 131)):
         changed = bytearray(data)
         changed[at] ^= 1 << at % 8
         assert wrong(tmp_path, bytes(changed)) == [], at
@@ -134,3 +134,18 @@ def test_tables_and_blanks():
         data[:1] = b"\x09"[:length]
         data[9:10] = b"\x10"[: max(0, length - 9)]
         assert blank_crcs((0, 0x09), (9, 0x10))[length] == google_crc32c.value(bytes(data))
+
+
+def test_a_layout_is_learned_from_the_second_record_of_a_length():
+    """What is there once costs less without one; and where no more are kept, none is looked for."""
+    layouts, payload = Layouts(), event([number("loss", 1)], 5, 1)[12:-4]
+    assert layouts.read_single(payload) is None
+    assert layouts.size == 0
+    assert layouts.read_single(payload) is not None
+    assert layouts.read_single(payload) == layouts.read(payload)
+    assert layouts.size == 1
+    for at in range(MOST_LAYOUTS):
+        layouts.read(event([number(f"tag{at:05}", 1)], 5, 1)[12:-4])
+    another = event([number("another", 1)], 5, 1)[12:-4]
+    assert layouts.read_single(another) is layouts.read_single(another) is None
+    assert layouts.read(another) is not None

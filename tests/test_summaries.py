@@ -1,5 +1,6 @@
 """Summaries: the very bytes that TensorBoard's own builders make, and back."""
 
+import functools
 import math
 
 import pytest
@@ -160,3 +161,12 @@ def test_union_keeps_names_and_order_and_widens_domains():
     assert (found.hparam_infos[0].display_name, found.hparam_infos[0].description) == ("Units", "how wide")
     assert [info.name.tag for info in found.metric_infos] == ["accuracy", "loss", "f1"]
     assert union(found, experiment_message(OURS)) == found
+
+
+def test_a_union_of_many_is_that_of_each_with_the_next():
+    """What was merged once changes nothing again, whatever came between."""
+    values = [1, 2, 1, "x", 2, True, 1, 3.5]
+    messages = [observed_message({"x": value, f"only/{at % 3}": at % 2}, ["loss"]) for at, value in enumerate(values)]
+    assert union(*messages) == functools.reduce(union, messages)
+    assert union(*messages, *messages) == union(*messages)
+    assert union() == api_pb2.Experiment()

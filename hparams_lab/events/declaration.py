@@ -102,22 +102,29 @@ def _values_of(info: api_pb2.HParamInfo) -> list[Any]:
     return [summaries.plain_value(value) for value in info.domain_discrete.values]
 
 
-def union(old: ExperimentMessage, new: ExperimentMessage) -> ExperimentMessage:
-    """Both declarations in one: every column and metric once, domains wide enough for both, old order first."""
-    columns = {info.name: info for info in old.hparam_infos}
-    for info in new.hparam_infos:
-        before = columns.get(info.name)
-        if before is None:
-            columns[info.name] = added = api_pb2.HParamInfo()
-            added.CopyFrom(info)
-            added.differs = info.differs or bool(old.hparam_infos)  # the runs before have no such value
-        elif before != info:
-            columns[info.name] = _merged(before, info)
-    metrics = {(info.name.group, info.name.tag): info for info in [*new.metric_infos, *old.metric_infos]}
-    order = dict.fromkeys((info.name.group, info.name.tag) for info in [*old.metric_infos, *new.metric_infos])
-    return ExperimentMessage(
-        name=old.name or new.name, hparam_infos=columns.values(), metric_infos=[metrics[key] for key in order]
-    )
+def union(*messages: ExperimentMessage) -> ExperimentMessage:
+    """All declarations in one: every column and metric once, domains wide enough for all, the order of the first."""
+    columns: dict[str, api_pb2.HParamInfo] = {}
+    known: dict[str, set[bytes]] = {}  # of each column, what was merged: again it changes nothing
+    metrics: dict[tuple[str, str], api_pb2.MetricInfo] = {}
+    for message in messages:
+        first = not columns
+        for info in message.hparam_infos:
+            merged, said = known.setdefault(info.name, set()), info.SerializeToString()
+            if said in merged:
+                continue
+            before = columns.get(info.name)
+            if before is None:
+                columns[info.name] = added = api_pb2.HParamInfo()
+                added.CopyFrom(info)
+                added.differs = info.differs or not first  # the runs before have no such value
+            elif before != info:
+                columns[info.name] = _merged(before, info)
+            merged.add(said)
+        for metric in message.metric_infos:
+            metrics.setdefault((metric.name.group, metric.name.tag), metric)
+    name = next((message.name for message in messages if message.name), "")
+    return ExperimentMessage(name=name, hparam_infos=columns.values(), metric_infos=metrics.values())
 
 
 def _merged(before: api_pb2.HParamInfo, info: api_pb2.HParamInfo) -> api_pb2.HParamInfo:

@@ -64,6 +64,8 @@ class Facts:
 
     def take_value(self, value: Summary.Value, offset: int) -> None:
         """A value that is no scalar. Raises BadSummary when its message is none."""
+        if not value.HasField("metadata"):
+            return
         data = summaries.checked_plugin_data(value)
         if data is None:
             if value.tag == FINAL_TAG:

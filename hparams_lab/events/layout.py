@@ -272,12 +272,15 @@ class Groups(NamedTuple):
         """Rows of which the `keys` are the same. Args: short: a number of 16 bits that follows from them."""
         short = short.astype(np.uint16)  # NumPy sorts these by radix
         order = np.argsort(short, kind="stable")
-        begins = np.concatenate([[0], np.flatnonzero(np.diff(short[order])) + 1])
-        sizes = np.diff(begins, append=len(short))
-        like_first = np.ones(len(short), np.bool_)
+        column = short[order]
+        ends = np.append(np.flatnonzero(column[1:] != column[:-1]) + 1, len(order))
+        begins = np.concatenate([[0], ends[:-1]])
+        sizes = ends - begins
+        firsts = np.repeat(begins, sizes)
+        like_first = np.ones(len(order), np.bool_)
         for key in keys:
             column = key[order]
-            like_first &= column == np.repeat(column[begins], sizes)
+            like_first &= column == column[firsts]
         return cls(order, begins, sizes, like_first)
 
 

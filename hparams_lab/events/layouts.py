@@ -9,7 +9,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 
 from hparams_lab.events.crc import masked_crc32c
 from hparams_lab.events.layout import Layout, Point
-from hparams_lab.events.plain import SIMPLE, Shape, shape_of
+from hparams_lab.events.plain import SIMPLE, Shape, Words, shape_of
 from hparams_lab.events.record import LARGEST
 from hparams_lab.events.wire import LONGEST, layout_of
 
@@ -42,6 +42,8 @@ class Layouts:
         self.length_crcs: dict[int, int] = {}
         self.shapes: dict[Shape, None] = {SIMPLE: None}
         """The shapes of records of one scalar."""
+        self.words: dict[tuple[Shape, int, int], Words] = {}
+        """The words of tags, by their shape, checksum and bytes."""
 
     @property
     def size(self) -> int:
@@ -50,6 +52,18 @@ class Layouts:
 
     def read(self, payload: bytes) -> tuple[Layout, Point] | None:
         """The layout of a payload and what it says; None when it has none."""
+        return self._known(payload) or self._learned(payload)
+
+    def read_single(self, payload: bytes) -> tuple[Layout, Point] | None:
+        """As `read`, but a layout is learned only from the second payload of a length on, while some are kept."""
+        length = len(payload)
+        if length not in self._forms:
+            if length <= LONGEST:
+                self._forms[length] = {}
+            return None
+        return self._known(payload) or (self._learned(payload) if self._has_room(length) else None)
+
+    def _known(self, payload: bytes) -> tuple[Layout, Point] | None:
         for unpack, layouts in self._forms.get(len(payload), _NONE).values():
             found = unpack(payload)
             layout = layouts.get(found[::2])
@@ -57,18 +71,24 @@ class Layouts:
                 point = layout.point(found)
                 if point is not None:
                     return layout, point
+        return None
+
+    def _learned(self, payload: bytes) -> tuple[Layout, Point] | None:
         learned = layout_of(payload)
         if learned is None or not _is_event(payload):
             return None
-        self._keep(learned)
+        if self._has_room(len(payload)):
+            self._keep(learned)
         point = learned.one(payload)
         return None if point is None else (learned, point)
 
+    def _has_room(self, length: int) -> bool:
+        return self._count < MOST_LAYOUTS and len(self._forms.get(length, ())) < MOST_FORMS
+
     def _keep(self, layout: Layout) -> None:
+        self._count += 1
         forms = self._forms.setdefault(len(layout.sample), {})
-        if self._count < MOST_LAYOUTS and len(forms) < MOST_FORMS:
-            self._count += 1
-            forms.setdefault(layout.holes, _Form(layout.unpack, {})).layouts[layout.fixed] = layout
+        forms.setdefault(layout.holes, _Form(layout.unpack, {})).layouts[layout.fixed] = layout
         shape = shape_of(layout)
         if shape is not None and len(self.shapes) < MOST_SHAPES:
             self.shapes[shape] = None

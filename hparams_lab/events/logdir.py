@@ -116,16 +116,15 @@ class LogDirReader:
         inside = {name for name, (owner, _) in owners.items() if owner in self._readers and self._readers[owner].is_own}
         readers = {name: reader for name, reader in self._readers.items() if name not in inside}
         roots = tree.sweeps | {*_foreign_sweeps(readers)}
-        messages: dict[str, ExperimentMessage] = {}
+        messages: dict[str, list[ExperimentMessage]] = {}
         for name, reader in readers.items():
             message = reader.facts.experiment
             if message is not None:
-                sweep = _sweep_of(name, roots)
-                messages[sweep] = union(messages[sweep], message) if sweep in messages else message
+                messages.setdefault(_sweep_of(name, roots), []).append(message)
         found: dict[str, Declared | None] = {}
         for sweep in sorted({*roots, *messages}, key=natural):
             stored = self._stored(sweep, tree)
-            found[sweep] = stored or (declared_by(messages[sweep]) if sweep in messages else None)
+            found[sweep] = stored or (declared_by(union(*messages[sweep])) if sweep in messages else None)
         return found
 
     def _stored(self, sweep: str, tree: Tree) -> Declared | None:

@@ -60,15 +60,43 @@ def shape_of(layout: Layout) -> Shape | None:
     return Shape(size - at, dtype, layout.sample[at - 1]) if at >= SHORTEST and size <= LONGEST_PLAIN else None
 
 
+class Words(NamedTuple):
+    """What the records of a tag have in common: its name, their shape, and what stands before and behind the number."""
+
+    tag: str
+    shape: Shape
+    body: bytes
+    tail: bytes
+
+    @classmethod
+    def of(cls, layout: Layout, body: int) -> Words | None:
+        """Those of a layout, the body of which has so many bytes; None where it has no shape."""
+        shape = shape_of(layout)
+        if shape is None:
+            return None
+        end = len(layout.sample)
+        number = end - shape.back
+        return cls(layout.tags[0], shape, layout.sample[number - body : number], layout.sample[end - shape.tail :])
+
+    def fit(self, data: bytes | bytearray, bodies: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of the records of that shape have these words, by where their bodies begin."""
+        size = len(self.body)
+        good: NDArray[np.bool_] = at_places(data, f"V{size}", bodies) == np.void(self.body)
+        if self.tail:
+            tails = bodies + (size + self.shape.back - len(self.tail))
+            good &= at_places(data, f"V{len(self.tail)}", tails) == np.void(self.tail)
+        return good
+
+
 class Plain(NamedTuple):
     """Records of one shape, one row a record.
 
     Attributes:
-      begins, sizes: where the body begins, and its bytes.
+      bodies, sizes: where the body begins, and how many bytes it has.
       rest: the checksum of body and tail, where that of the record is right.
     """
 
-    begins: NDArray[np.int64]
+    bodies: NDArray[np.int64]
     sizes: NDArray[np.int64]
     rest: NDArray[np.uint32]
     steps: NDArray[np.int64]
@@ -119,16 +147,6 @@ def taken_apart(
         values = numbers.astype(np.float64)
     bodies = 9 + widths
     return Plain(begins + bodies, lengths - shape.back - bodies, rest, steps, wall_times, values)
-
-
-def same_words(data: bytes | bytearray, bodies: NDArray[np.int64], shape: Shape, size: int) -> NDArray[np.bool_]:
-    """Which of the rows whose bodies begin at those places have the body and the tail of the first of them."""
-    found = at_places(data, f"V{size}", bodies)
-    same: NDArray[np.bool_] = found == found[0]
-    if shape.tail:
-        found = at_places(data, f"V{shape.tail}", bodies + (size + shape.back - shape.tail))
-        same &= found == found[0]
-    return same
 
 
 def _steps(words: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:

@@ -24,7 +24,7 @@ from hparams_lab.events.layout import Rows
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.long import LONG, read_long
 from hparams_lab.events.record import BAD_CHECKSUM, BAD_LENGTH, HEADER_SIZE, LARGEST, OVERHEAD, wild_length
-from hparams_lab.events.stretch import FEWEST, Sink, Stretch
+from hparams_lab.events.stretch import FEWEST_ROWS, Sink, Stretch
 from hparams_lab.events.summaries import BadSummary
 from hparams_lab.events.tensor import BadTensor, scalar_of
 from hparams_lab.events.wire import LONGEST
@@ -38,6 +38,9 @@ HEAD = 8
 
 SHORT_TAIL = 1 << 13
 """So many bytes of a piece are read one by one."""
+
+SHORT_PIECE = 1 << 16
+"""A shorter piece is gathered where its records do not repeat at once."""
 
 SHORT_STRETCH = 1024
 """A stretch of fewer records that repeat is short."""
@@ -53,6 +56,9 @@ LOOKED_AT = 1 << 18
 
 MOST_WALKED = 1024
 """Records whose payloads do not begin as most do are found one by one, so many at a time."""
+
+SPARSE = 1 << 10
+"""Records of so many bytes, one with another, are images among scalars."""
 
 MOST_FINDINGS = 1000
 """The last finding of a file stands for all beyond so many."""
@@ -96,7 +102,7 @@ class Scanner:
         at = 0
         if not base:  # its version and its session's start, before what repeats
             at = self.read_one_by_one(data, at, end, base, left, HEAD)
-        short = nothing = 0
+        short, nothing = 0, int(end < SHORT_PIECE)
         likely = None
         while not self.ended and end - at > SHORT_TAIL:
             before = at
@@ -109,7 +115,7 @@ class Scanner:
             if nothing == 1:  # perhaps the rest of a turn of a loop
                 at = self.read_one_by_one(data, at, end, base, left, HEAD)
             else:
-                likely = _likely_records(data, at, end) if likely is None else likely
+                likely = self._likely(data, at, end) if likely is None else likely
                 at = self._gathered(data, at, end, base, likely)
             if at == before:  # a record that is broken, or longer than the piece
                 at = self.read_one_by_one(data, at, end, base, left, 1)
@@ -122,25 +128,28 @@ class Scanner:
     def read_one_by_one(self, data: bytes | bytearray, at: int, end: int, base: int, left: int, count: int) -> int:
         """Read at most so many records from `at` on; where they end. See `scan` for the rest."""
         sound = self.layouts.length_crcs
-        value = google_crc32c.value
         count = 0 if self.ended else count
+        view = memoryview(data)
         while count and end - at >= HEADER_SIZE:
             length, length_crc = _HEADER.unpack_from(data, at)
             if sound.get(length) != length_crc and not self._length_is_sound(length, length_crc, base + at, left - at):
                 return at
-            begin = at + HEADER_SIZE
-            stop = begin + length
-            if stop + 4 > end:
+            if length + OVERHEAD > end - at:
                 return at
-            payload = bytes(data[begin:stop])
-            crc = value(payload)
-            if _CRC.unpack_from(data, stop)[0] == (((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF:
-                self.take(payload, base + at)
-            else:
-                self._find(base + at, Kind.BAD_CHECKSUM, BAD_CHECKSUM, length + OVERHEAD)
-            at = stop + 4
+            self.read_one(view, at, length, base)
+            at += length + OVERHEAD
             count -= 1
         return at
+
+    def read_one(self, data: memoryview, at: int, length: int, base: int) -> None:
+        """Read the record at `at`, which is there and of that length."""
+        begin = at + HEADER_SIZE
+        payload = bytes(data[begin : begin + length])
+        crc = google_crc32c.value(payload)
+        if _CRC.unpack_from(data, begin + length)[0] == (((crc >> 15) | (crc << 17)) + MASK_DELTA) & 0xFFFFFFFF:
+            self.take(payload, base + at)
+        else:
+            self._find(base + at, Kind.BAD_CHECKSUM, BAD_CHECKSUM, length + OVERHEAD)
 
     def _length_is_sound(self, length: int, crc: int, offset: int, left: int) -> bool:
         """Whether a record may be of that length; if not, the reading ends here."""
@@ -155,7 +164,7 @@ class Scanner:
 
     def take(self, payload: bytes, offset: int) -> None:
         """Read the payload of a record; its checksum is verified already."""
-        found = self.layouts.read(payload)
+        found = self.layouts.read_single(payload)
         if found is None:
             self.take_event(payload, offset)
         elif found[0].slots:
@@ -170,7 +179,7 @@ class Scanner:
             else:
                 event = Event.FromString(payload)
                 values = event.summary.value
-                if event.session_log.status == SessionLog.START:
+                if event.HasField("session_log") and event.session_log.status == SessionLog.START:
                     self.sink.take_restart(event.step)
         except Exception as error:  # protobuf's DecodeError has no stable home across its versions
             self._find(offset, Kind.NOT_AN_EVENT, f"a record is not an Event ({error})", len(payload) + OVERHEAD)
@@ -178,10 +187,13 @@ class Scanner:
         for tag, column in points:
             self.sink.take_points(tag, column)
         for value in values:
-            if not value.HasField("metadata") and value.WhichOneof("value") in _NOT_READ:
+            kind, described = value.WhichOneof("value"), value.HasField("metadata")
+            if kind in _NOT_READ and not described:
                 continue
-            if value.metadata.plugin_data.plugin_name in NO_SCALARS:
+            if kind == "image" or (described and value.metadata.plugin_data.plugin_name in NO_SCALARS):
                 self.give_value(value, offset)
+            elif kind == "simple_value":
+                self.sink.take_point((value.tag,), event.step, event.wall_time, (value.simple_value,))
             else:
                 self._take_value(event, value, offset)
 
@@ -246,8 +258,9 @@ class Scanner:
         offsets: list[int] = []
         lengths: list[int] = []
         sound = self.layouts.length_crcs
+        unpack = _HEADER.unpack_from
         while len(offsets) < FEW and end - at >= OVERHEAD:
-            length, crc = _HEADER.unpack_from(data, at)
+            length, crc = unpack(data, at)
             if sound.get(length) != crc and not self.layouts.length_is_sound(length, crc):
                 break
             if length + OVERHEAD > end - at:
@@ -259,6 +272,11 @@ class Scanner:
 
     # Rows gathered by length
 
+    def _likely(self, data: bytes | bytearray, at: int, end: int) -> NDArray[np.int64]:
+        """Where records may begin; nothing where they are so long that they are found sooner one by one."""
+        offsets, lengths = self._first_few(data, at, end)
+        return _likely_records(data, at, end) if sum(lengths) < SPARSE * len(offsets) else np.zeros(0, np.int64)
+
     def _gathered(self, data: bytes | bytearray, at: int, end: int, base: int, likely: NDArray[np.int64]) -> int:
         """Read the records that `_records` finds; where they end."""
         offsets, lengths = _records(data, at, end, likely)
@@ -268,7 +286,7 @@ class Scanner:
         whole = Rows(data, 0, 1, 0)
         for which in _by_length(lengths, stretch.take_plain(offsets, lengths)):
             length = int(lengths[which[0]])
-            if length > LONGEST or len(which) < FEWEST:
+            if length > LONGEST or len(which) < FEWEST_ROWS:
                 stretch.take_singly(offsets[which].tolist(), which.tolist(), length)
                 continue
             size = length + OVERHEAD

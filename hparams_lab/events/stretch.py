@@ -13,12 +13,18 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from hparams_lab.curve import Scalars
 from hparams_lab.events.crc import masked_crc32c
 from hparams_lab.events.layout import Groups, Layout, Rows
-from hparams_lab.events.layouts import MOST_FORMS, Layouts
-from hparams_lab.events.plain import Shape, of_shape, same_words, shape_of, taken_apart
+from hparams_lab.events.layouts import MOST_FORMS, MOST_LAYOUTS, Layouts
+from hparams_lab.events.plain import Shape, Words, of_shape, taken_apart
 from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
 
-FEWEST = 4
+FEWEST = 3
 """Fewer records of a tag are read one by one."""
+
+FEWEST_PLAIN = 64
+"""Fewer records of one scalar each are."""
+
+FEWEST_ROWS = 64
+"""Fewer records of a length are."""
 
 FEWEST_SKIPPED = 256
 """Fewer records of a length, without scalars, are read one by one."""
@@ -46,8 +52,8 @@ class Reads(Protocol):
     layouts: Layouts
     sink: Sink
 
-    def read_one_by_one(self, data: bytes | bytearray, at: int, end: int, base: int, left: int, count: int) -> int:
-        """Read at most so many records from `at` on; where they end."""
+    def read_one(self, data: memoryview, at: int, length: int, base: int) -> None:
+        """Read the record at `at`, which is there and of that length."""
 
     def give_value(self, value: Summary.Value, offset: int) -> None:
         """Give the sink a value that is no scalar."""
@@ -69,7 +75,7 @@ class Stretch:
         for shape in tuple(self._scanner.layouts.shapes):
             which = of_shape(self._data, offsets, lengths, shape)
             which = which[left[which]]
-            if len(which) >= FEWEST:
+            if len(which) >= FEWEST_PLAIN:
                 left[self._take_shape(shape, which, offsets, lengths)] = False
         return np.flatnonzero(left)
 
@@ -79,20 +85,35 @@ class Stretch:
         """Read records that may have one shape, a tag after the other; the numbers of those that are read."""
         rows = taken_apart(self._data, offsets[which], lengths[which], shape)
         groups = Groups.of(rows.rest ^ rows.rest >> 16 ^ rows.sizes, rows.rest, rows.sizes)
-        columns = [column[groups.order] for column in (rows.steps, rows.wall_times, rows.values)]
-        which, begins = which[groups.order], rows.begins[groups.order]
-        read = groups.like_first & np.repeat(groups.sizes >= FEWEST, groups.sizes)
+        order = groups.order
+        columns = [column[order] for column in (rows.steps, rows.wall_times, rows.values)]
+        which, bodies, rest, sizes = which[order], rows.bodies[order], rows.rest[order], rows.sizes[order]
+        read = np.zeros(len(which), np.bool_)
         large = np.flatnonzero(groups.sizes >= FEWEST)
         for begin, size in zip(groups.begins[large].tolist(), groups.sizes[large].tolist(), strict=True):
-            group, first = slice(begin, begin + size), which[begin]
-            whole = Rows(self._data, int(offsets[first]), 1, 1)
-            layout = self._layout_of(whole, 0, int(lengths[first]))
-            if layout is None or shape_of(layout) != shape:
-                read[group] = False
-                continue
-            read[group] &= same_words(self._data, begins[group], shape, int(rows.sizes[groups.order[begin]]))
-            self._keep(layout, [column[group] for column in columns], which[group], read[group])
+            first = which[begin]
+            words = self._words(shape, int(rest[begin]), int(sizes[begin]), int(offsets[first]), int(lengths[first]))
+            if words is not None:
+                group = slice(begin, begin + size)
+                read[group] = groups.like_first[group] & words.fit(self._data, bodies[group])
+                self._keep([words.tag], [column[group] for column in columns], which[group], read[group])
         return which[read]
+
+    def _words(self, shape: Shape, rest: int, size: int, offset: int, length: int) -> Words | None:
+        """The words of the tag whose records have that shape, and that checksum and size of their bodies.
+
+        Args: offset, length: of such a record, which is read where they are not known.
+        """
+        known = self._scanner.layouts.words
+        words = known.get((shape, rest, size))
+        if words is None:
+            layout = self._layout_of(Rows(self._data, offset, 1, 1), 0, length)
+            words = Words.of(layout, size) if layout is not None else None
+            if words is None or words.shape != shape:
+                return None
+            if len(known) < MOST_LAYOUTS:
+                known[shape, rest, size] = words
+        return words
 
     def take(self, rows: Rows, length: int, order: NDArray[np.int64], offsets: Any, stride: int = 0) -> None:
         """Read records of one length.
@@ -131,7 +152,7 @@ class Stretch:
         decoded = layout.decoded(rows)
         if layout.fits_tags(rows).all():
             sound = layout.sound(rows, decoded, layout.fixed_crc)
-            self._keep(layout, decoded.columns(), order, sound)
+            self._keep(layout.tags, decoded.columns(), order, sound)
         else:
             groups = layout.by_tags(rows)
             length = len(layout.sample)
@@ -148,21 +169,21 @@ class Stretch:
                 group = slice(begin, begin + size)
                 if its is not None:
                     its_columns = [column[group] for column in columns]
-                    self._keep(its, its_columns, in_order[group], sound[groups.order[group]])
+                    self._keep(its.tags, its_columns, in_order[group], sound[groups.order[group]])
         if not sound.all():
             self.take_singly(offsets[~sound].tolist(), order[~sound].tolist(), len(layout.sample))
 
     def _keep(
-        self, layout: Layout, columns: Sequence[NDArray[Any]], order: NDArray[np.int64], sound: NDArray[np.bool_]
+        self, tags: Sequence[str], columns: Sequence[NDArray[Any]], order: NDArray[np.int64], sound: NDArray[np.bool_]
     ) -> None:
-        """Keep the points of the records of one layout that are sound."""
+        """Keep the points of the records of some tags that are sound."""
         if not sound.all():
             kept = np.flatnonzero(sound)
             columns, order = [column[kept] for column in columns], order[kept]
         if len(order):
             steps, wall_times, *values = columns
-            for slot, its in zip(layout.slots, values, strict=True):
-                self._parts.setdefault(slot.tag, []).append((order, Scalars(steps, wall_times, its)))
+            for tag, its in zip(tags, values, strict=True):
+                self._parts.setdefault(tag, []).append((order, Scalars(steps, wall_times, its)))
 
     def take_singly(self, offsets: list[int], order: list[int], length: int) -> None:
         """Let records be read one by one."""
@@ -173,10 +194,9 @@ class Stretch:
         singles = _Singles()
         scanner, sink = self._scanner, self._scanner.sink
         scanner.sink = singles
-        for number, offset, length in sorted(self._singles):
-            singles.order = number
-            end = offset + length + OVERHEAD
-            scanner.read_one_by_one(self._data, offset, end, self._base, end, 1)
+        with memoryview(self._data) as data:
+            for singles.order, offset, length in sorted(self._singles):
+                scanner.read_one(data, offset, length, self._base)
         scanner.sink = sink
         for value, offset in singles.values:
             scanner.give_value(value, offset)
