@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import hparams_lab as lab
-from hparams_lab.cli.leaderboard import Asked, Leaderboard
+from hparams_lab.cli.leaderboard import Asked, Leaderboard, the_same
 from hparams_lab.cli.ranking import Rule
 from hparams_lab.cli.table import Cell, Column, cut, fitted, width_of
 from hparams_lab.words import sparkline, visible
@@ -107,6 +107,31 @@ def test_where(top):
         None,
     ]
     assert top("--where", "lr > 1")[-1] == "0 of 6 trials"
+
+
+@pytest.mark.parametrize(
+    ("count", "width", "wanted"),
+    [
+        (2, 80, "the same for all: h0=0  h1=1"),
+        (60, 34, "the same for all: 60 hparams (--json)"),
+        (60, 60, "the same for all: h0=0  h1=1  h2=2  and 57 more (--json)"),
+        (6, 60, "the same for all: h0=0  h1=1  h2=2  h3=3  h4=4  h5=5"),
+        (1, 10, "the same for all: 1 hparam (--json)"),
+    ],
+)
+def test_what_is_the_same_for_all_is_counted_and_fits_the_terminal(count, width, wanted):
+    assert "".join(the_same({f"h{number}": number for number in range(count)}, width)) == wanted
+
+
+def test_five_thousand_hparams_that_are_the_same_are_one_line(tmp_path, top):
+    same = {f"labels/item/{number}": "x" * 300 for number in range(5000)}
+    for number in range(2):
+        with lab.start_run(tmp_path, hparams={"lr": number, **same}, provenance=False) as run:
+            run.log({"loss": 1.0}, step=1)
+    first, *_ = top(logdir=tmp_path)
+    assert len(first) <= 200
+    assert first.endswith("more (--json)")
+    assert len(strict(top("--json", logdir=tmp_path))[0]["hparams"]) == 5001
 
 
 def test_columns(top):

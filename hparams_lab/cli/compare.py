@@ -23,7 +23,7 @@ from hparams_lab.paths import local
 from hparams_lab.results import RunResult, TrialResult
 from hparams_lab.varying import varying
 from hparams_lab.where import MISSING
-from hparams_lab.words import dump, mean_in_words, time_taken
+from hparams_lab.words import dump, mean_in_words, some, time_taken
 
 CLEAR = 2.0
 """A difference of means is clear when it is more than so many of its standard errors."""
@@ -176,7 +176,7 @@ class Comparison:
         if any(fact.differs or self._everything for facts in sections.values() for fact in facts):
             yield from table.lines
         if hidden:
-            yield click.style(f"no room for {', '.join(hidden)}: widen the terminal, or --json", dim=True)
+            yield click.style(f"no room for {some(hidden)}: widen the terminal, or --json", dim=True)
         yield click.style(self._the_same(sections), dim=True)
 
     def _columns(self, sections: Mapping[str, Sequence[Fact]]) -> list[Column]:

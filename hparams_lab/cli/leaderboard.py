@@ -12,18 +12,20 @@ from typing import Any
 import click
 
 from hparams_lab.cli.ranking import FIELDS, Name, Names, Ranking, comma_separated
-from hparams_lab.cli.table import UNLIMITED, Cell, Column, cut, fitted, outcome_cell
+from hparams_lab.cli.table import UNLIMITED, Cell, Column, cut, fitted, outcome_cell, width_of
 from hparams_lab.events.instead import in_words, instead_of
 from hparams_lab.findings import Kind, said_of_mixed
 from hparams_lab.results import Results, TrialResult
 from hparams_lab.scalar import is_of_system
 from hparams_lab.values import Value, format_value, told_apart
 from hparams_lab.where import MISSING, Condition
-from hparams_lab.words import counted, mean_in_words, run_as_json, time_taken, visible
+from hparams_lab.words import counted, mean_in_words, run_as_json, some, time_taken, visible
 
 LOGGED_SHOWN = 4
-LONGEST_PAIR = 100
 """So many metrics are shown where none is declared."""
+LONGEST_PAIR = 100
+LONGEST_SAME = 200
+"""So many characters has a line of what is the same for all trials, where no terminal limits it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class Leaderboard:
     def lines(self, width: int, height: int = UNLIMITED) -> list[str]:
         """What is the same for all trials, the table, and what is to be said of it, in at most so many lines."""
         varying, same = self._varying()
-        above = [*self._above(same)]
+        above = [*self._above(same, width)]
         rows = self.rows
         while True:
             table, hidden = fitted(self._columns(varying, rows), width)
@@ -114,12 +116,11 @@ class Leaderboard:
         runs = tuple(run for row in self._matching for run in row.trial.runs)
         return replace(self.ranking.results, runs=runs).varying()
 
-    def _above(self, same: Mapping[str, Value]) -> Iterator[str]:
+    def _above(self, same: Mapping[str, Value], width: int) -> Iterator[str]:
         yield from doubt(self.ranking.results)
         if same and not self._asked:
-            pairs = (visible(f"{name}={format_value(value)}") for name, value in same.items())
-            shown = "  ".join(cut(pair, LONGEST_PAIR) for pair in pairs)
-            yield click.style("the same for all: ", dim=True) + shown
+            head, shown = the_same(same, min(width, LONGEST_SAME))
+            yield click.style(head, dim=True) + shown
         if self.ranking.by.rule != "last":
             yield click.style(f"metrics are the {self.ranking.by} of each run", dim=True)
 
@@ -186,7 +187,7 @@ class Leaderboard:
         said = f"{among} trial{'s' * (len(trials) != 1)}{': ' * bool(counts)}{counts}{more}{self._rule()}"
         yield click.style(said, dim=True)
         if hidden:
-            yield click.style(f"no room for {', '.join(hidden)}: widen the terminal, or --columns, --json", dim=True)
+            yield click.style(f"no room for {some(hidden)}: widen the terminal, or --columns, --json", dim=True)
         yield from damage(self.ranking.results, self._logdir)
 
     def _rule(self) -> str:
@@ -195,6 +196,20 @@ class Leaderboard:
         if tag is None or (results.declared and results.declared.objective):
             return ""
         return f"; ranked by {visible(results.title(tag))}, {'most' if self.ranking.goal == 'max' else 'least'} first"
+
+
+def the_same(values: Mapping[str, Value], width: int) -> tuple[str, str]:
+    """What is the same for all trials, in a line: its head, and as many values as fit; how many more there are."""
+    pairs = [cut(visible(f"{name}={format_value(value)}"), LONGEST_PAIR) for name, value in values.items()]
+    head = "the same for all: "
+    if width_of(head + "  ".join(pairs)) <= width:
+        return head, "  ".join(pairs)
+    for count in range(min(len(pairs) - 1, width // 4), 0, -1):  # a pair has two characters, and a gap
+        more = f"  and {len(pairs) - count:,} more (--json)"
+        shown = "  ".join(pairs[:count])
+        if width_of(f"{head}{shown}{more}") <= width:
+            return head, shown + more
+    return head, f"{len(pairs):,} hparam{'s' * (len(pairs) > 1)} (--json)"
 
 
 def value_texts(values: Sequence[Any]) -> list[str]:

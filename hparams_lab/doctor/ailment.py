@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,12 +71,6 @@ class Diagnosis:
             "healthy": self.is_healthy,
             "ailments": ailments,
         }
-
-
-def some(found: Iterable[str]) -> str:
-    """The first three, and how many more."""
-    listed = list(found)
-    return ", ".join(listed[:3]) + (f" and {len(listed) - 3:,} more" if len(listed) > 3 else "")
 
 
 def plural(count: int, what: str) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 
 from tensorboard.plugins.hparams import api_pb2
 
-from hparams_lab.doctor.ailment import Ailment, Severity, plural, some
+from hparams_lab.doctor.ailment import Ailment, Severity, plural
 from hparams_lab.doctor.tree import Tree
 from hparams_lab.events.declaration import ExperimentMessage, observed_info, observed_message, union
 from hparams_lab.events.stored import as_text
 from hparams_lab.events.summaries import plain_value
 from hparams_lab.paths import lies_in
+from hparams_lab.words import some
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
 MOST_VALUES = 9
