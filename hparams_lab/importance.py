@@ -94,7 +94,9 @@ def importance(
     every = results.contenders()
     left_out = {id(trial) for trial in results.order(tag, goal, by, every)[1]}
     trials = [trial for trial in every if id(trial) not in left_out]
-    found = _Trials.of(trials, np.array([trial.mean(tag, by, goal) for trial in trials]), _log_scaled(results))
+    runs = [len(trial.runs_with(tag)) for trial in trials]
+    values = np.array([trial.mean(tag, by, goal) for trial in trials])
+    found = _Trials.of(trials, values, runs, _log_scaled(results))
     counts = (len(trials), len(left_out), tag)
     reason = _why_too_few(found, tag)
     if reason:
@@ -138,10 +140,12 @@ class _Trials:
     weights: Floats
 
     @classmethod
-    def of(cls, trials: Sequence[TrialResult], values: Floats, log_scaled: set[str]) -> _Trials:
+    def of(
+        cls, trials: Sequence[TrialResult], values: Floats, counts: Sequence[int], log_scaled: set[str]
+    ) -> _Trials:
         hparams = [trial.hparams for trial in trials]
         columns = _columns(hparams, log_scaled)
-        return cls(columns, values, np.array([float(len(trial.runs)) for trial in trials]))
+        return cls(columns, values, np.array([float(count) for count in counts]))
 
     def matrix(self, which: Places) -> Floats:
         """The hparams of some trials, a row each."""

@@ -141,22 +141,33 @@ class TrialResult:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The mean over the runs of each metric that all of them have."""
+        """Each metric's mean over the runs that have it."""
         if len(self.runs) == 1:
             return dict(self.runs[0].metrics)
-        tags = [tag for tag in self.runs[0].metrics if all(tag in run.metrics for run in self.runs)]
-        return {tag: sum(run.metrics[tag] for run in self.runs) / len(self.runs) for tag in tags}
+        values: dict[str, list[float]] = {}
+        for run in self.runs:
+            for tag, value in run.metrics.items():
+                values.setdefault(tag, []).append(value)
+        return {tag: sum(found) / len(found) for tag, found in values.items()}
+
+    def runs_with(self, tag: str) -> tuple[RunResult, ...]:
+        """The runs that have a metric: another one may have died before its first validation."""
+        return tuple(run for run in self.runs if tag in run.metrics)
 
     def mean(self, tag: str, by: By = LAST, goal: Goal = "max") -> float:
-        """The mean over the runs of the number that each is judged by; NaN when one has none."""
-        return sum(run.value(tag, by, goal) for run in self.runs) / len(self.runs)
+        """The mean, over the runs that have the metric, of the number that each is judged by; NaN without one."""
+        values = self._values(tag, by, goal)
+        return sum(values) / len(values) if values else math.nan
 
     def spread(self, tag: str, by: By = LAST, goal: Goal = "max") -> float | None:
-        """The sample standard deviation over the runs of that number; None for a single run."""
-        if len(self.runs) < 2:
+        """The sample standard deviation over those runs of that number; None for fewer than two."""
+        values = self._values(tag, by, goal)
+        if len(values) < 2:
             return None
-        values = [run.value(tag, by, goal) for run in self.runs]
         return statistics.stdev(values) if all(map(math.isfinite, values)) else math.nan
+
+    def _values(self, tag: str, by: By, goal: Goal) -> list[float]:
+        return [run.value(tag, by, goal) for run in self.runs if tag in run.metrics]
 
     @property
     def seconds(self) -> float | None:
@@ -393,7 +404,7 @@ def _least_by_sweep(trials: Iterable[TrialResult], values: Mapping[int, float]) 
 
 
 def is_ranked(trial: TrialResult, tag: str, by: By = LAST) -> bool:
-    """Whether a trial may stand in the order: all runs completed, the metric there and finite."""
+    """Whether a trial may stand in the order: no run failed, and the metric is finite in those that have it."""
     fine = trial.outcome is Outcome.COMPLETED or trial.outcome is Outcome.UNKNOWN
     return fine and math.isfinite(trial.mean(tag, by))
 

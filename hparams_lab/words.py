@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hparams_lab.results import Outcome, RunResult
+from hparams_lab.results import Outcome, RunResult, TrialResult
 from hparams_lab.values import format_value
 
 if TYPE_CHECKING:
@@ -63,6 +63,13 @@ def some(names: Iterable[str]) -> str:
     """The first three names, and how many more there are."""
     listed = list(names)
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3:,} more" if len(listed) > 3 else "")
+
+
+def runs_in_words(trial: TrialResult, tag: str | None) -> str:
+    """How many runs a trial has, "2 of 3" where only some of them have the metric."""
+    count = len(trial.runs)
+    there = count if tag is None else len(trial.runs_with(tag))
+    return str(count) if there in (0, count) else f"{there} of {count}"
 
 
 def run_as_json(run: RunResult) -> dict[str, Any]:

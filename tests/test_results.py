@@ -1,6 +1,7 @@
 """Ranking: which trial is best, which never are, and what a trial of several runs comes to."""
 
 import math
+import statistics
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from hparams_lab.errors import UsageError
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
 from hparams_lab.importance import importance
+from hparams_lab.report.facts import with_spread
 from hparams_lab.report.study import Study
 from hparams_lab.results import Outcome, Results, RunResult, Scalars
 from hparams_lab.space import Discrete
@@ -99,9 +101,48 @@ def test_runs_of_one_trial_are_grouped_and_averaged():
     assert order(found) == [0, 1]
     first, second = found.trials
     assert [len(first.runs), len(second.runs)] == [2, 2]
-    assert first.metrics == {"accuracy": pytest.approx(0.7)}  # no loss: one of its runs has none
+    assert first.metrics == {"accuracy": pytest.approx(0.7), "loss": 1.0}  # over the runs that have each
+    assert (len(first.runs_with("accuracy")), len(first.runs_with("loss")), first.runs_with("f1")) == (2, 1, ())
     assert (first.name, second.seconds) == ("run-0", 5.0)
     assert order(found.top()) == [1, 0]  # 0.9 alone is not the trial's
+
+
+NO_METRIC: dict[str, float] = {}
+
+
+@pytest.mark.parametrize(
+    ("others", "mean"),
+    [
+        ([("unknown", {"accuracy": 0.5}), ("unknown", NO_METRIC)], 0.7),
+        ([("completed", {"accuracy": 0.5}), ("unknown", {"loss": 2.0})], 0.7),
+        ([("completed", NO_METRIC)], 0.9),
+        ([("unknown", {"accuracy": math.nan})], None),
+        ([("completed", {"accuracy": math.inf}), ("unknown", NO_METRIC)], None),
+        ([("failed", NO_METRIC)], None),
+        ([("crashed", {"accuracy": 0.5})], None),
+        ([("running", NO_METRIC)], None),
+    ],
+)
+def test_a_trial_is_ranked_over_the_runs_that_have_the_metric(others, mean):
+    runs = [run(0, outcome, **metrics) for outcome, metrics in others]
+    for found in (results(run(0, accuracy=0.9), *runs), results(*runs, run(0, accuracy=0.9))):
+        (trial,) = found.trials
+        assert (found.best() is not None) is (mean is not None)
+        if mean is None:
+            continue
+        there = [one.metrics["accuracy"] for one in trial.runs if "accuracy" in one.metrics]
+        assert trial.mean("accuracy") == trial.metrics["accuracy"] == pytest.approx(mean)
+        assert trial.spread("accuracy") == (pytest.approx(statistics.stdev(there)) if len(there) > 1 else None)
+        ranking = Rule().over(found)
+        assert (ranking.ranked, ranking.mean(trial, "accuracy")) == (1, pytest.approx(mean))
+        board = Leaderboard(ranking, Asked(), Path("logs"))
+        said = f"{len(there)} of {len(trial.runs)}"
+        assert any(said in line for line in board.lines(100))
+        (row,) = board.as_json()
+        assert (row["runs_with_metric"], len(row["runs"])) == (len(there), len(trial.runs))
+        study = Study.of(found, "study")
+        assert f"over {said} runs" in with_spread(study, study.best)
+        assert f"n={said}" in found._repr_html_()
 
 
 @pytest.mark.parametrize(

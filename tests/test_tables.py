@@ -170,10 +170,11 @@ def test_a_row_per_trial():
     assert table["acc"] == [pytest.approx(0.6), None, None]
 
 
-def test_a_metric_that_a_run_lacks_has_no_mean():
+def test_a_metric_that_a_run_lacks_is_that_of_the_others():
     runs = (run_result(0, {"units": 8}, {"loss": [1], "acc": [1]}), run_result(1, {"units": 8}, {"loss": [2]}))
     table = {column.name: column.plain() for column in trials_table(Results(None, runs)).columns}
-    assert (table["loss"], table["acc"], table["acc.spread"]) == ([1.5], [None], [None])
+    assert (table["loss"], table["acc"], table["acc.spread"], table["acc.n"]) == ([1.5], [1.0], [None], [1])
+    assert "loss.n" not in table  # all have it
 
 
 def test_trials_of_one_run_have_no_spread():

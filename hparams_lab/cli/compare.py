@@ -23,7 +23,7 @@ from hparams_lab.paths import local
 from hparams_lab.results import RunResult, TrialResult
 from hparams_lab.varying import varying
 from hparams_lab.where import MISSING
-from hparams_lab.words import dump, mean_in_words, some, time_taken
+from hparams_lab.words import dump, mean_in_words, runs_in_words, some, time_taken
 
 CLEAR = 2.0
 """A difference of means is clear when it is more than so many of its standard errors."""
@@ -220,7 +220,7 @@ class Comparison:
 
     def _metric(self, tag: str, widths: Sequence[int]) -> Fact:
         means = {repr(one.mean(tag)) for one in self._trials}
-        spreads = {repr(one.spread(tag)) for one in self._trials if len(one.trial.runs) > 1}
+        spreads = {repr(one.spread(tag)) for one in self._trials if len(one.trial.runs_with(tag)) > 1}
         differs = len(means) > 1 or len(spreads) > 1
         goal = self._first.ranking.goal_of(tag)
         name = f"{tag} ({goal})" if goal else tag
@@ -241,7 +241,8 @@ class Comparison:
     def _runs(self) -> list[Fact]:
         trials = [one.trial for one in self._trials]
         outcomes = tuple(outcome_cell(trial.outcome) for trial in trials)
-        facts = {"time": [time_taken(trial.seconds) for trial in trials], "runs": [str(len(t.runs)) for t in trials]}
+        runs = [runs_in_words(trial, self._first.ranking.tag) for trial in trials]
+        facts = {"time": [time_taken(trial.seconds) for trial in trials], "runs": runs}
         plain = [Fact(name, tuple(map(Cell, texts)), len(set(texts)) > 1) for name, texts in facts.items()]
         return [Fact("outcome", outcomes, len(set(outcomes)) > 1), *plain]
 
@@ -264,7 +265,10 @@ class Comparison:
         found = [difference(self._first, one, tag) for one in self._trials]
         return {
             "goal": self._first.ranking.goal_of(tag),
-            "values": [{"mean": one.mean(tag), "spread": one.spread(tag)} for one in self._trials],
+            "values": [
+                {"mean": one.mean(tag), "spread": one.spread(tag), "runs_with_metric": len(one.trial.runs_with(tag))}
+                for one in self._trials
+            ],
             "differences": [one and {"difference": one.by, "verdict": one.verdict or None} for one in found],
         }
 
@@ -298,7 +302,7 @@ def difference(first: Chosen, other: Chosen, tag: str) -> Difference | None:
 
 def _is_unclear(by: float, first: Chosen, other: Chosen, tag: str) -> bool:
     """Whether chance may explain a difference: for runs enough on both sides to tell."""
-    spreads = [(one.spread(tag), len(one.trial.runs)) for one in (first, other)]
+    spreads = [(one.spread(tag), len(one.trial.runs_with(tag))) for one in (first, other)]
     variances = [spread**2 / count for spread, count in spreads if spread is not None]
     return len(variances) == 2 and abs(by) <= CLEAR * math.sqrt(sum(variances))
 

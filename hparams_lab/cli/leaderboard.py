@@ -91,6 +91,7 @@ class Leaderboard:
             "hparams": dict(trial.hparams),
             "metrics": trial.metrics,
             "seconds": trial.seconds,
+            "runs_with_metric": 0 if ranking.tag is None else len(trial.runs_with(ranking.tag)),
             "runs": [run_as_json(run) for run in trial.runs],
         }
 
@@ -170,6 +171,8 @@ class Leaderboard:
             return Column("outcome", [outcome_cell(trial.outcome) for trial in trials], expendable)
         if asked.name == "seconds":
             return Column("time", [time_taken(trial.seconds) for trial in trials], expendable, right=True)
+        if asked.name == "runs":
+            return Column("runs", [self.ranking.runs_of(trial) for trial in trials], expendable)
         return Column(asked.name, [str(FIELDS[asked.name](trial)) for trial in trials], expendable)
 
     def _number(self, trial: TrialResult, tag: str) -> Cell:

@@ -18,7 +18,7 @@ from hparams_lab.results import Results, RunResult, TrialResult, nearest
 from hparams_lab.scalar import Goal
 from hparams_lab.values import Value
 from hparams_lab.where import MISSING
-from hparams_lab.words import visible
+from hparams_lab.words import runs_in_words, visible
 
 SHORTEST_ID = 4
 """A trial is told by at least so many digits of its id."""
@@ -84,14 +84,18 @@ class Ranking:
         return (LAST if goal is None and self.by.rule == "best" else self.by), goal or "max"
 
     def mean(self, trial: TrialResult, tag: str) -> float | None:
-        """The mean over the runs of a metric's number; None when one lacks the metric."""
-        if not all(tag in run.metrics for run in trial.runs):
+        """The mean of a metric's number over the runs that have the metric; None when none has."""
+        if not trial.runs_with(tag):
             return None
         return trial.mean(tag, *self._how(tag))
 
     def spread(self, trial: TrialResult, tag: str) -> float | None:
-        """The standard deviation over the runs; None for one run."""
-        return None if self.mean(trial, tag) is None else trial.spread(tag, *self._how(tag))
+        """The standard deviation over those runs; None for one run."""
+        return trial.spread(tag, *self._how(tag))
+
+    def runs_of(self, trial: TrialResult) -> str:
+        """How many runs a trial has, "2 of 3" where only some have the metric that ranks."""
+        return runs_in_words(trial, self.tag)
 
 
 def ranking_options(

@@ -28,7 +28,17 @@ from hparams_lab.progress.standing import Going
 from hparams_lab.provenance import PROVENANCE_TAG
 from hparams_lab.results import Outcome, RunResult, TrialResult
 from hparams_lab.values import Value
-from hparams_lab.words import COLOURS, dump, mean_in_words, run_as_json, sparkline, step_in_words, time_taken, visible
+from hparams_lab.words import (
+    COLOURS,
+    dump,
+    mean_in_words,
+    run_as_json,
+    runs_in_words,
+    sparkline,
+    step_in_words,
+    time_taken,
+    visible,
+)
 
 LOG_LINES = 20
 TRACEBACK_LINES = 40
@@ -84,6 +94,7 @@ class Shown:
             "hparams": dict(self.trial.hparams),
             "metrics": self.trial.metrics,
             "spread": {tag: self.trial.spread(tag) for tag in self.trial.metrics},
+            "runs_with_metric": {tag: len(self.trial.runs_with(tag)) for tag in self.trial.metrics},
             "seconds": self.trial.seconds,
             "runs": [self._run_as_json(run) for run in self.trial.runs],
             "again": {"command": self.again.command, "note": self.again.note},
@@ -133,12 +144,22 @@ class Shown:
         trial, tag = self.trial, self.ranking.tag
         name = click.style(visible(self.named.name if self.named else trial.name), bold=True)
         ranked = self.ranking.ranked
-        place = f"rank {self.rank} of {ranked} by {visible(tag)}" if self.rank else "not ranked"
+        place = f"rank {self.rank} of {ranked} by {visible(tag)}{self._over()}" if self.rank else "not ranked"
         return f"{name}  {outcome_cell(trial.outcome)}  {place}  trial {visible(trial.id)}"
 
     def _means(self) -> Iterator[str]:
-        means = {tag: mean_in_words(mean, self.trial.spread(tag) or None) for tag, mean in self.trial.metrics.items()}
+        means = {tag: self._mean(tag, mean) for tag, mean in self.trial.metrics.items()}
         return _pairs(means)
+
+    def _mean(self, tag: str, mean: float) -> str:
+        there = runs_in_words(self.trial, tag)
+        of_some = f"  in {there} runs" if " of " in there else ""
+        return mean_in_words(mean, self.trial.spread(tag) or None) + of_some
+
+    def _over(self) -> str:
+        """Over how many runs the trial is ranked, where that is not all of them."""
+        there = self.ranking.runs_of(self.trial)
+        return f" over {there} runs" if " of " in there else ""
 
     def _run_lines(self, run: RunResult, width: int) -> Iterator[str]:
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.started))

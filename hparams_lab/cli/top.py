@@ -48,7 +48,7 @@ def command(
     """Rank the trials of LOGDIR, best first.
 
     What is the same for all trials stands in one line above the table. A metric of a trial of several runs is their
-    mean, with the standard deviation.
+    mean, with the standard deviation; where only some have it, theirs: "2 of 3" in the column of runs.
 
     --watch shows how the sweep stands above the table: runs done, running, waiting and failed, the time left, how far
     each run is. --json tells it in a last line, {"sweep": ...}, unless --where or --n asks for some of the trials only.

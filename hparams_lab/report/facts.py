@@ -15,7 +15,7 @@ from hparams_lab.report.study import Point, Study, listed, said_with
 from hparams_lab.report.text import as_html
 from hparams_lab.results import Outcome, RunResult
 from hparams_lab.values import Value, format_value
-from hparams_lab.words import BROKEN, in_units
+from hparams_lab.words import BROKEN, in_units, runs_in_words
 
 if TYPE_CHECKING:
     from hparams_lab.importance import Importances
@@ -32,9 +32,9 @@ def number(value: float) -> str:
 
 def with_spread(study: Study, point: Point) -> str:
     """A trial's number with the spread over its runs, where it has several."""
-    spread = study.spread(point)
-    runs = len(point.trial.runs)
-    return number(point.value) if spread is None else f"{number(point.value)} ± {number(spread)} over {runs} runs"
+    spread, runs = study.spread(point), runs_in_words(point.trial, study.tag)
+    said = number(point.value) if spread is None else f"{number(point.value)} ± {number(spread)}"
+    return said if spread is None and " of " not in runs else f"{said} over {runs} runs"
 
 
 def how_sure(study: Study) -> list[str]:
@@ -46,7 +46,7 @@ def how_sure(study: Study) -> list[str]:
         why = f"; {said_with(others, 'other')} did not" if others else ""
         return [f"Only one trial completed{why}, so there is nothing to compare it with."]
     said = [*_gap(study), *_edges(study)]
-    if study.best and len(study.best.trial.runs) == 1 and len(study.ranked) >= 10:
+    if study.best and study.runs(study.best) == 1 and len(study.ranked) >= 10:
         said.append(f"The best of {len(study.ranked):,} is partly lucky: trained again, expect a little worse.")
     return said
 
@@ -62,7 +62,7 @@ def _gap(study: Study) -> Iterator[str]:
     error = _standard_error(study, best, second)
     if error is None:
         yield f"{behind}: {number(gap)} behind."
-        several = any(len(point.trial.runs) > 1 for point in (best, second))
+        several = any(study.runs(point) > 1 for point in (best, second))
         yield (
             "Not every trial ran more than once"
             if several
@@ -85,7 +85,7 @@ def _standard_error(study: Study, *points: Point) -> float | None:
         return None
     spreads = [study.spread(point) for point in points]
     squares = [
-        (pooled if spread is None or len(point.trial.runs) < 3 else spread) ** 2 / len(point.trial.runs)
+        (pooled if spread is None or study.runs(point) < 3 else spread) ** 2 / study.runs(point)
         for point, spread in zip(points, spreads, strict=True)
     ]
     return math.sqrt(sum(squares))
@@ -93,7 +93,7 @@ def _standard_error(study: Study, *points: Point) -> float | None:
 
 def _pooled_spread(study: Study) -> float | None:
     """The spread over runs of one trial, from all trials that have several; None without."""
-    found = [(len(p.trial.runs) - 1, study.spread(p)) for p in study.ranked if len(p.trial.runs) > 1]
+    found = [(study.runs(p) - 1, study.spread(p)) for p in study.ranked if study.runs(p) > 1]
     free = sum(count for count, _ in found)
     return math.sqrt(sum(count * (spread or 0.0) ** 2 for count, spread in found) / free) if free else None
 

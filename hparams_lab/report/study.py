@@ -68,6 +68,10 @@ class Study:
         """The standard deviation over a trial's runs; None for a single run."""
         return point.trial.spread(self.tag, self.by, self.goal) if self.tag else None
 
+    def runs(self, point: Point) -> int:
+        """How many of a trial's runs have the metric."""
+        return len(point.trial.runs_with(self.tag)) if self.tag else 0
+
     def domain(self, name: str) -> Mapping[str, Any]:
         """The declared domain of an hparam, as `Experiment.to_json` has it; empty without."""
         declared = (self.results.declared, *self.results.sweeps.values())

@@ -108,7 +108,8 @@ def runs_table(results: Results, trials: Sequence[TrialResult] | None = None) ->
 def trials_table(results: Results, trials: Sequence[TrialResult] | None = None) -> Table:
     """One row per trial: each metric's mean over its `n` runs, and its spread where there is one.
 
-    The spread of `loss`, its sample standard deviation, is in `loss.spread`.
+    The spread of `loss`, its sample standard deviation, is in `loss.spread`. Where some runs of a trial lack it, how
+    many have it is in `loss.n`: mean and spread are over these.
     """
     which = results.trials if trials is None else trials
     fixed = _sweep_column(results, [trial.sweep for trial in which])
@@ -134,6 +135,9 @@ def _with_spreads(
         pairs = zip(trials, means, strict=True)
         spreads = [trial.spread(tag) if tag in found else None for trial, found in pairs]
         yield f"{tag}\0spread", Column.of(f"{tag}.spread", spreads, "float")
+        counts = [len(trial.runs_with(tag)) for trial in trials]
+        if any(0 < count < len(trial.runs) for count, trial in zip(counts, trials, strict=True)):
+            yield f"{tag}\0n", Column.of(f"{tag}.n", counts, "int")
 
 
 def point_tables(

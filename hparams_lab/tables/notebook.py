@@ -10,7 +10,7 @@ from hparams_lab.results import Outcome, Results, TrialResult
 from hparams_lab.scalar import is_of_system
 from hparams_lab.tables import logged_tags
 from hparams_lab.values import told_apart
-from hparams_lab.words import visible
+from hparams_lab.words import runs_in_words, visible
 
 SHOWN_TRIALS = 10
 SHOWN_HPARAMS = 8
@@ -71,10 +71,11 @@ def _shown_hparams(results: Results) -> list[str]:
 
 def _measured(trial: TrialResult, tag: str) -> str:
     """A metric as mean ± spread."""
-    mean, spread = trial.metrics.get(tag), trial.spread(tag)
+    mean, spread, runs = trial.metrics.get(tag), trial.spread(tag), runs_in_words(trial, tag)
     if mean is None:
         return "-"
-    return f"{mean:.4g}" if spread is None else f"{mean:.4g} ± {spread:.2g} (n={len(trial.runs)})"
+    said = f"{mean:.4g}" if spread is None else f"{mean:.4g} ± {spread:.2g}"
+    return said if runs == "1" else f"{said} (n={runs})"
 
 
 def _row(cell: str, texts: Iterable[str]) -> str:
