@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_other_writers import other
+from other_writer import other
 
 import hparams_lab as lab
 from hparams_lab.afterwards import add_outcome, add_scalars

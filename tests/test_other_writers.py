@@ -7,11 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from other_writer import other
 from tensorboard_client import Client, session, values
 
 import hparams_lab as lab
@@ -19,36 +18,10 @@ from hparams_lab.board import Board
 from hparams_lab.doctor.examine import examine
 from hparams_lab.doctor.view import View
 from hparams_lab.events import summaries
-from hparams_lab.events.declaration import observed_message
-from hparams_lab.events.event_file import OWN, is_event_file, summary_event, version_event
+from hparams_lab.events.event_file import OWN, is_event_file, version_event
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.merge import merge
 from hparams_lab.results import Outcome
-
-
-def other(
-    directory: Path,
-    points: Mapping[str, list[tuple[int, float]]],
-    hparams: Mapping[str, float] | None = None,
-    at: float | None = None,
-) -> Path:
-    """An event file as `torch.utils.tensorboard` writes it; with hparams, as its `add_hparams` does."""
-    now = time.time() if at is None else at
-    directory.mkdir(parents=True, exist_ok=True)
-    said = []
-    if hparams is not None:
-        message = observed_message(hparams, points)
-        said = [
-            summaries.experiment(message.hparam_infos, message.metric_infos, now),
-            summaries.session_start(hparams, "", 0.0),
-            summaries.session_end(summaries.SUCCESS, 0.0),
-        ]
-    data = [version_event(now), *(summary_event(one, 0, now) for one in said)]
-    every = ((tag, step, value) for tag, found in points.items() for step, value in found)
-    data += [summary_event(summaries.scalars({tag: value}), step, now) for tag, step, value in every]
-    path = directory / f"events.out.tfevents.{int(now):010d}.host.{len(list(directory.iterdir())) + 1}.0"
-    path.write_bytes(b"".join(data))
-    return path
 
 
 def start(logdir: Path, rate: float) -> lab.Run:

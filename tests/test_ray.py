@@ -18,6 +18,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from clusters import above, closed, is_there, listening, silent
 from faults.harness import marked, wait_until
 
 import hparams_lab as lab
@@ -115,21 +116,6 @@ def direct(tmp_path_factory):
         yield Direct(executor, tmp_path_factory.mktemp("ray"))
     del os.environ[mark]
     assert marked(mark) == []
-
-
-def is_there(pid):
-    """Whether a process lives; a zombie does not."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def above(pid):
-    """The processes above one, the nearest first: id and name."""
-    while pid > 1:
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        with contextlib.suppress(OSError):
-            yield pid, Path(f"/proc/{pid}/cmdline").read_text()
 
 
 @needs_ray
@@ -292,26 +278,6 @@ def test_who_asks_to_stop_is_heard_while_ray_starts(monkeypatch):
     with pytest.raises(KeyboardInterrupt), executor_of("ray", Resources(workers=1), asked_to_stop) as executor:
         executor.describe("digits")
     assert marked(mark) == []
-
-
-@contextlib.contextmanager
-def listening(backlog=5):
-    """A port of this machine, and the socket that listens there."""
-    with socket.create_server(("127.0.0.1", 0), backlog=backlog) as server:
-        yield f"127.0.0.1:{server.getsockname()[1]}", server
-
-
-@contextlib.contextmanager
-def closed():
-    with listening() as (address, _):
-        pass
-    yield address
-
-
-@contextlib.contextmanager
-def silent():
-    with listening() as (address, _):
-        yield address
 
 
 @contextlib.contextmanager

@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 
 from selenium import webdriver
+from tab_page import ARGUMENTS, PRESS, TABLE
 from tensorboard_client import eventually
-from test_tab import ARGUMENTS, PRESS, TABLE
 
 from hparams_lab.board import Board
 from hparams_lab.doctor.view import View

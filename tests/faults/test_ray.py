@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_ray import above, closed, is_there, silent
+from clusters import above, closed, is_there, silent
 from tiers import one_quick
 
 from faults.harness import Sweep, allowed, marked, random_of, scaled, wait_until
