@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 from mutants import VERSION, event, number
 from sick_logs import start
+from tensorboard_client import Client, eventually, values
 
+from hparams_lab.board import Board
 from hparams_lab.cli.main import main
 from hparams_lab.curve import extremes
+from hparams_lab.doctor.examine import diagnosis_of
 from hparams_lab.doctor.repair import repair_into
 from hparams_lab.doctor.tree import Tree
+from hparams_lab.doctor.view import View
 from hparams_lab.events.logdir import LogDirReader, read
 from hparams_lab.findings import Kind
 from hparams_lab.merge import merge
@@ -133,10 +137,13 @@ def test_the_root_itself_and_names_that_are_taken(tmp_path):
 @pytest.mark.parametrize("processes", [(1, 2), (1, 1)])
 def test_what_is_below_belongs_to_the_session_of_its_process_or_time(tmp_path, processes):
     for number_of_file, (process, hparams, at) in enumerate(zip(processes, (A, B), (0, 100), strict=True)):
-        write(tmp_path / "v", process, [], hparams, at, number_of_file)
-        write(tmp_path / "v/validation", process, [at + 1, at + 2], None, at, number_of_file + 5)
-    found = {run.name: (dict(run.hparams), dict(run.metrics)) for run in read(tmp_path).runs}
-    assert found == {"v": (A, {"validation/val_loss": 2}), "v-writer-2": (B, {"validation/val_loss": 102})}
+        write(tmp_path / "logs/v", process, [], hparams, at, number_of_file)
+        write(tmp_path / "logs/v/validation", process, [at + 1, at + 2], None, at, number_of_file + 5)
+    repair_into(Tree(tmp_path / "logs"), tmp_path / "mended")
+    for root in (tmp_path / "logs", tmp_path / "mended"):
+        found = {run.name: (dict(run.hparams), dict(run.metrics)) for run in read(root).runs}
+        assert found == {"v": (A, {"validation/val_loss": 2}), "v-writer-2": (B, {"validation/val_loss": 102})}
+    assert diagnosis_of(Tree(tmp_path / "mended")).is_repairable is False
 
 
 def test_what_one_file_does_not_tell_apart_is_said(tmp_path):
@@ -201,6 +208,24 @@ def test_merge_gives_each_session_a_directory(used_again, tmp_path):
         run.name: (run.hparams, run.metrics) for run in wanted
     }
     assert [run.dir.name for run in merged] == ["other", "v", "v-writer-2", "x"]
+
+
+def test_the_board_shows_each_session(used_again):
+    write(used_again / "w", 1, [0.9, 0.8, 0.7], A)
+    write(used_again / "w", 2, [0.6, 0.5, 0.4], None, 1)
+    with View([used_again]) as view, Board(view.logdir, 0, ["--load_fast=true"]) as board:
+        client = Client(board.url)
+        assert view.trials == 5
+        groups = eventually(client.groups, lambda found: len(found) == 5 and all(map(values, found)))
+    shown = {}
+    for group in groups:
+        metrics = {
+            f"{metric['name'].get('group', '')}/{metric['name']['tag']}".lstrip("/"): metric["value"]
+            for metric in group["metricValues"]
+        }
+        shown[group["sessions"][0]["name"]] = group["hparams"], metrics
+    assert shown == {run.name: (dict(run.hparams), dict(run.metrics)) for run in read(used_again).runs}
+    assert shown.keys() == {"v", "v-writer-2", "other", "w", "w-writer-2"}
 
 
 def test_what_cannot_be_read_apart_stands_at_the_head(tmp_path, capsys):

@@ -256,11 +256,14 @@ def two_writers(tree: Tree) -> Iterator[Ailment]:
 
 def writers_of(run: RunFacts) -> list[list[FileFacts]]:
     """The files of a directory by the run they belong to: one list where all is well."""
-    written = [_written(file) for file in run.files]
-    return [[run.files[place] for place in places] for places in sessions_of(written)]
+    if len(run.files) < 2:
+        return [run.files]
+    places = sessions_of([written(file) for file in run.files])
+    return [[run.files[place] for place in of_one] for of_one in places]
 
 
-def _written(file: FileFacts) -> Written:
+def written(file: FileFacts) -> Written:
+    """What tells whose a file is."""
     values = frozenset(group_key(start.hparams) for start in file.starts)
     return Written(file.path.name, file.is_own, file.tags, values, file.first, file.last)
 

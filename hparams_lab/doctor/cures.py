@@ -6,14 +6,15 @@ Every whole record is kept, those behind damage too. Runs that a process writes 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from hparams_lab.doctor.checks import is_left, split_trials, writers_of
+from hparams_lab.doctor.checks import is_left, split_trials
 from hparams_lab.doctor.columns import mixed_columns, whole_experiment
+from hparams_lab.doctor.parted import Moved, moved
 from hparams_lab.doctor.salvage import contents, events
 from hparams_lab.doctor.stretches import Renumbering
 from hparams_lab.doctor.tree import LARGEST_STEP, FileFacts, RunFacts, Tree, misfit_of
@@ -22,7 +23,6 @@ from hparams_lab.events.declaration import ExperimentMessage
 from hparams_lab.events.event_file import file_name, summary_event, version_event
 from hparams_lab.events.reader import OUTCOME_TAG
 from hparams_lab.events.record import frame
-from hparams_lab.events.sessions import names_of
 from hparams_lab.events.stored import as_text, group_key
 from hparams_lab.events.tensor import BadTensor, scalar_of
 from hparams_lab.findings import Finding, Kind
@@ -105,11 +105,12 @@ def changes(tree: Tree, now: float, lost: list[Finding]) -> Iterator[Change]:
     if tree.sessions and not keeps:
         yield _experiment_file(tree, message, now)
     texts, groups = mixed_columns(tree), _groups(tree)
-    taken = {run.name for run in tree.runs}
+    held = [run.name for run in tree.runs if run.is_held]
+    parts = [part for part in moved(tree) if not any(lies_in(part.run.name, name) for name in held)]
     for run in tree.runs:
         if not run.is_held:
             cure = Cure(texts, groups.get(run.name), None, bool(tree.sessions) and not keeps)
-            yield from _changes_of_run(tree, run, cure, taken, lost)
+            yield from _changes_of_run(tree, run, cure, [part for part in parts if part.run is run], lost)
 
 
 def _is_right(tree: Tree, message: ExperimentMessage) -> bool:
@@ -158,20 +159,20 @@ def _steps(files: list[FileFacts], wild: Callable[[int], int] | None) -> Callabl
     return None if wild is None else lambda event: wild(event.step)
 
 
-def _changes_of_run(tree: Tree, run: RunFacts, cure: Cure, taken: set[str], lost: list[Finding]) -> Iterator[Change]:
-    parts = writers_of(run)
-    first = [file for file in run.files if not any(file in part for part in parts[1:])]
+def _changes_of_run(
+    tree: Tree, run: RunFacts, cure: Cure, parts: Sequence[Moved], lost: list[Finding]
+) -> Iterator[Change]:
+    gone = {file.name for part in parts for file in part.files}
+    first = [file for file in run.files if file.name not in gone]
     wild = _step_map(run)
-    cure = replace(cure, step=_steps(first, wild))
-    yield from _changes_of_files(tree, run, first, cure, lost)
-    for name, part in zip(names_of(run.name, len(parts), taken)[1:], parts[1:], strict=True):
-        cure = replace(cure, step=None)
-        starts = b"" if any(file.starts for file in part) else _session_of(first, cure)
-        cure = replace(cure, step=_steps(part, wild))
-        for place, file in enumerate(part):
-            data, _ = _mended(file, cure, lost)
-            end = _end(tree, run, part) if place == len(part) - 1 else b""
-            yield Change(f"{name}/{file.path.name}", data + (starts if place == 0 else b"") + end)
+    yield from _changes_of_files(tree, run, first, replace(cure, step=_steps(first, wild)), lost)
+    for part in parts:
+        starts = session_of(first, cure) if part.lacks_a_session else b""
+        here = replace(cure, step=_steps(part.files, wild))
+        for place, file in enumerate(part.files):
+            data, _ = _mended(file, here, lost)
+            end = _end(tree, run, part.files) if place == len(part.files) - 1 else b""
+            yield Change(f"{part.name}/{file.path.name}", data + (starts if place == 0 else b"") + end)
             yield Change(file.name, None)
 
 
@@ -226,7 +227,7 @@ def without_experiment(file: FileFacts) -> bytes | None:
     return None if is_empty else data
 
 
-def _session_of(files: Iterable[FileFacts], cure: Cure) -> bytes:
+def session_of(files: Iterable[FileFacts], cure: Cure) -> bytes:
     """The record with the session start of another writer's files: what this writer logged has the same values."""
     for file in files:
         with contents(file.path) as data:

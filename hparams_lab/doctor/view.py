@@ -1,9 +1,9 @@
 """`View`: what TensorBoard is shown of log directories: all but what kills it, with one experiment.
 
 A directory that is fine is shown as it is. Otherwise TensorBoard gets a directory of links: a link to each directory
-in which all is well, and where it is not, a directory with a link to each file that does no harm. It reads both ways
-through links, and follows files that grow. (Its own `--logdir_spec` is no way: only the slow loader knows it.) New runs
-are looked for while the view is open.
+in which all is well, and where it is not, a directory with a link to each file that does no harm. Two sessions in one
+directory get one each, named as by `--repair`. It reads both ways through links, and follows files that grow. (Its own
+`--logdir_spec` is no way: only the slow loader knows it.) New runs are looked for while the view is open.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ import contextlib
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hparams_lab.doctor.checks import group_of
 from hparams_lab.doctor.columns import whole_experiment
-from hparams_lab.doctor.cures import without_experiment
+from hparams_lab.doctor.cures import Cure, session_of, without_experiment
 from hparams_lab.doctor.deadly import deadly, loops, why_deadly
+from hparams_lab.doctor.parted import Moved, moved
 from hparams_lab.doctor.tree import FileFacts, Tree, facts_of
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import ExperimentMessage, declare, union
-from hparams_lab.events.event_file import is_event_file
+from hparams_lab.events.event_file import file_name, is_event_file, version_event
 from hparams_lab.events.instead import Instead
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.paths import LogDirPaths, lies_in, local
@@ -54,7 +56,9 @@ class View:
             self.withheld |= deadly(tree, slow_loader)
         self._joins = len(self._trees) > 1 or any(_differ(tree) for tree in self._trees.values())
         self._hosts = any(_settled_guests(tree) for tree in self._trees.values())
-        if self._joins or self._hosts or self.withheld or slow_loader:
+        self._parts = {label: moved(tree) for label, tree in self._trees.items()}
+        self._changes = self._joins or self._hosts or any(self._parts.values())
+        if self._changes or self.withheld or slow_loader:
             for tree in self._trees.values():
                 self.withheld |= loops(str(tree.root))
         self._made: Path | None = None
@@ -68,7 +72,9 @@ class View:
     def trials(self) -> int:
         """How many rows the tab will have."""
         shown = [run for tree in self._trees.values() for run in tree.sessions if not self._hides(run.files)]
-        return len({group_of(run) for run in shown})
+        others = [part for parts in self._parts.values() for part in parts if part.is_session]
+        others = [part for part in others if part.lacks_a_session or not self._hides(part.files)]
+        return len({group_of(run) for run in shown} | {part.group for part in others})
 
     @property
     def runs(self) -> int:
@@ -85,7 +91,7 @@ class View:
         return all(str(file.path) in self.withheld for file in files if file.starts)
 
     def __enter__(self) -> View:
-        if self._joins or self._hosts or self.withheld:
+        if self._changes or self.withheld:
             self._made = self._closing.enter_context(scratch(Path(tempfile.gettempdir()), PREFIX))
             try:
                 self._fill(self._made)
@@ -110,7 +116,10 @@ class View:
     def _fill(self, made: Path) -> None:
         message = ExperimentMessage()
         for label, tree in self._trees.items():
-            self._mirror(tree.root, made / label, self._hidden(tree))
+            hidden, parts = self._hidden(tree), self._parts[label]
+            self._mirror(tree.root, made / label, hidden | {str(f.path): None for part in parts for f in part.files})
+            for part in parts:
+                self._part(part, made / label / part.name, hidden)
             message = union(message, whole_experiment(tree))
         if self._joins:
             declare(LogDirPaths(made), message)
@@ -138,6 +147,18 @@ class View:
                 (target / entry.name).write_bytes(stead)
             elif entry.path not in hidden and _is_shown(entry):
                 _link(entry.path, target / entry.name)
+
+    def _part(self, part: Moved, target: Path, hidden: Mapping[str, bytes | None]) -> None:
+        """Show the files of a session that is not the first of its directory in a directory of their own."""
+        target.mkdir(parents=True, exist_ok=True)
+        for file in part.files:
+            stead = hidden.get(str(file.path), b"")
+            if stead:
+                (target / file.path.name).write_bytes(stead)
+            elif stead is not None:
+                _link(str(file.path), target / file.path.name)
+        if part.lacks_a_session:
+            (target / file_name()).write_bytes(version_event(time.time()) + session_of(part.run.files, Cure()))
 
     def _look(self) -> None:
         """Show what is new, and drop what is gone, until the view is closed."""
