@@ -13,12 +13,13 @@ from typing import Any
 import click
 
 from hparams_lab.cli.again import provenance_of
+from hparams_lab.cli.grouping import group_option
 from hparams_lab.cli.leaderboard import value_texts
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Ranking, Rule, find_run, find_trial, ranking_options
 from hparams_lab.cli.table import Cell, Column, echo, fitted, outcome_cell, terminal_width
 from hparams_lab.errors import UsageError
-from hparams_lab.events.logdir import read
+from hparams_lab.events.logdir import GroupBy, read
 from hparams_lab.paths import local
 from hparams_lab.results import RunResult, TrialResult
 from hparams_lab.varying import varying
@@ -36,9 +37,12 @@ NOT_COMPARED = ("command",)
 @click.argument("logdir", type=PATH)
 @click.argument("names", metavar="A B...", nargs=-1)
 @ranking_options
+@group_option
 @click.option("--all", "everything", is_flag=True, help="Show what is the same as well.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
-def command(logdir: Path, names: tuple[str, ...], rule: Rule, everything: bool, as_json: bool) -> None:
+def command(
+    logdir: Path, names: tuple[str, ...], rule: Rule, group_by: GroupBy, everything: bool, as_json: bool
+) -> None:
     """Show in what trials of LOGDIR differ: in values, in metrics, and where they came from.
 
     A and B are runs as `show` takes them: a name, a rank such as '#1', `best`, a trial's id. DIRECTORY:RUN names one
@@ -50,8 +54,9 @@ def command(logdir: Path, names: tuple[str, ...], rule: Rule, everything: bool, 
       hparams-lab compare logs/digits best run-0003
       hparams-lab compare logs/digits '#1' '#2' '#3' --metric loss --by best
       hparams-lab compare logs/first:best logs/second:best --all
+      hparams-lab compare lightning_logs '#1' '#2' --group-by hparams
     """
-    compared = Comparison(chosen(logdir, names, rule), everything)
+    compared = Comparison(chosen(logdir, names, rule, group_by), everything)
     for line in [dump(compared.as_json())] if as_json else compared.lines(terminal_width()):
         echo(line)
 
@@ -74,9 +79,9 @@ class Chosen:
         return self.ranking.spread(self.trial, tag)
 
 
-def chosen(logdir: Path, names: Sequence[str], rule: Rule) -> list[Chosen]:
+def chosen(logdir: Path, names: Sequence[str], rule: Rule, group_by: GroupBy = "group") -> list[Chosen]:
     """The trials that were named. Raises UsageError for fewer than two."""
-    ranking_of = functools.cache(lambda root: rule.over(read(root, thin=rule.by.thin)))
+    ranking_of = functools.cache(lambda root: rule.over(read(root, thin=rule.by.thin, group_by=group_by)))
     first = _elsewhere(str(logdir))
     named = [*([str(logdir)] if first else []), *names]
     if len(named) < 2:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
+from hparams_lab.cli.grouping import group_option
 from hparams_lab.cli.leaderboard import Asked, Leaderboard
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Ranking
 from hparams_lab.curve import LAST, extremes
 from hparams_lab.errors import UsageError
-from hparams_lab.events.logdir import read
+from hparams_lab.events.logdir import GroupBy, read
 from hparams_lab.export import FORMATS, check_target, export, format_of
 from hparams_lab.paths import local
 from hparams_lab.results import Results, TrialResult
@@ -34,9 +35,17 @@ STREAMS = [name.removeprefix(".") for name, known in FORMATS.items() if known.is
     "--format", "named", type=click.Choice(STREAMS), help="The format of -o -.  [default: csv]"
 )
 @click.option("--where", metavar="CONDITION", help="Only these trials, such as 'lr < 0.01 and optimizer = adam'.")
+@group_option
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 def command(
-    logdir: Path, output: str, by_trial: bool, by_point: bool, named: str | None, where: str | None, force: bool
+    logdir: Path,
+    output: str,
+    by_trial: bool,
+    by_point: bool,
+    named: str | None,
+    where: str | None,
+    group_by: GroupBy,
+    force: bool,
 ) -> None:
     """Write what is in LOGDIR to a .csv, .json, .jsonl, .parquet or .xlsx file: one row per run.
 
@@ -48,6 +57,7 @@ def command(
       hparams-lab export logs/digits -o digits.xlsx --trials
       hparams-lab export logs/digits -o points.parquet --scalars --where 'num_units = 32'
       hparams-lab export logs/digits -o - --format jsonl | head -1
+      hparams-lab export lightning_logs -o trials.csv --trials --group-by hparams
     """
     if by_trial and by_point:
         raise UsageError("--trials and --scalars were both given; say one of them")
@@ -58,7 +68,7 @@ def command(
             raise UsageError(f"--format is for -o - only, and -o {output} says its format itself; leave --format out")
         format_of(path).check()
         check_target(path, force)
-    results = read(logdir, thin=None if rows == "scalars" else extremes)
+    results = read(logdir, thin=None if rows == "scalars" else extremes, group_by=group_by)
     tables = tables_of(results, rows, matching(results, where, logdir) if where else None)
     if output == "-":
         stdout = sys.stdout.buffer

@@ -9,11 +9,12 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from hparams_lab.cli.grouping import group_option
 from hparams_lab.cli.leaderboard import doubt
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Rule, ranking_options
 from hparams_lab.cli.table import GAP, Column, echo, fitted
-from hparams_lab.events.logdir import read
+from hparams_lab.events.logdir import GroupBy, read
 from hparams_lab.importance import Importance, Importances, importance
 from hparams_lab.words import dump
 
@@ -23,8 +24,9 @@ WIDEST_BAR, NARROWEST_BAR = 40, 10
 @click.command(short_help="Tell which hyperparameters matter.")
 @click.argument("logdir", type=PATH)
 @partial(ranking_options, metric_is="The metric to explain.", goal_counts="; counts with --by best.")
+@group_option
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
-def command(logdir: Path, rule: Rule, as_json: bool) -> None:
+def command(logdir: Path, rule: Rule, group_by: GroupBy, as_json: bool) -> None:
     """Tell which hyperparameters of LOGDIR matter for a metric, and how sure that is.
 
     A share is the part of the metric's variance that an hparam explains on trials which a random forest has not seen,
@@ -36,8 +38,9 @@ def command(logdir: Path, rule: Rule, as_json: bool) -> None:
       hparams-lab importance logs/digits
       hparams-lab importance logs/digits --metric hploss --by best
       hparams-lab importance logs/digits --json
+      hparams-lab importance lightning_logs --group-by hparams
     """
-    results = read(logdir, thin=rule.by.thin)
+    results = read(logdir, thin=rule.by.thin, group_by=group_by)
     found = importance(results, rule.metric, rule.goal, rule.by)
     if as_json:
         click.echo(dump(_as_json(found)))

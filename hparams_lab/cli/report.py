@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from hparams_lab.cli.grouping import group_option
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Rule, ranking_options
 from hparams_lab.errors import MissingExtraError
+from hparams_lab.events.logdir import GroupBy
 
 
 @click.command(short_help="Write a report as one HTML file.")
@@ -17,6 +19,7 @@ from hparams_lab.errors import MissingExtraError
     "-o", "--output", type=PATH, default=Path("report.html"), show_default=True, help="The file."
 )
 @ranking_options
+@group_option
 @click.option(
     "--png", type=PATH, metavar="DIR", help="Write each plot as a picture into DIR too."
 )
@@ -27,6 +30,7 @@ def command(
     logdir: Path,
     output: Path,
     rule: Rule,
+    group_by: GroupBy,
     png: Path | None,
     predictions: bool,
     force: bool,
@@ -43,6 +47,7 @@ def command(
       hparams-lab report logs/digits -o digits.html --metric hploss --min --open
       hparams-lab report logs/digits --png plots --force
       hparams-lab report logs/digits --predictions
+      hparams-lab report lightning_logs --group-by hparams
     """
     import webbrowser
 
@@ -55,7 +60,8 @@ def command(
 
     plotly_js = _plotly_js()
     check_target(output, force)
-    study = Study.of(read(logdir), logdir.resolve().name or str(logdir), rule.metric, rule.goal, rule.by)
+    results = read(logdir, group_by=group_by)
+    study = Study.of(results, logdir.resolve().name or str(logdir), rule.metric, rule.goal, rule.by)
     made = report(study, predictions_section(study, logdir, predictions))
     if png:
         check_pictures(png, made.plots, force)

@@ -13,6 +13,7 @@ import numpy as np
 
 from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_in
 from hparams_lab.cli.again import Again, again, for_a_shell, provenance_of
+from hparams_lab.cli.grouping import group_option
 from hparams_lab.cli.leaderboard import damage, doubt
 from hparams_lab.cli.log_tail import log_tail
 from hparams_lab.cli.paths import PATH
@@ -20,7 +21,7 @@ from hparams_lab.cli.ranking import Ranking, Rule, find_run, find_trial, ranking
 from hparams_lab.cli.standing import going
 from hparams_lab.cli.table import GAP, Cell, Column, cut, echo, fitted, outcome_cell, ramp, terminal_width, width_of
 from hparams_lab.curve import Scalars
-from hparams_lab.events.logdir import read
+from hparams_lab.events.logdir import GroupBy, read
 from hparams_lab.events.reader import OUTCOME_TAG
 from hparams_lab.executors.job import notes_of
 from hparams_lab.paths import OUTPUT_LOG
@@ -49,8 +50,9 @@ WIDEST_CURVE, NARROWEST_CURVE = 40, 8
 @click.argument("logdir", type=PATH)
 @click.argument("name", metavar="RUN")
 @ranking_options
+@group_option
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
-def command(logdir: Path, name: str, rule: Rule, as_json: bool) -> None:
+def command(logdir: Path, name: str, rule: Rule, group_by: GroupBy, as_json: bool) -> None:
     """Show everything of one trial of LOGDIR: values, runs, curves, how it ended, and how to run it again.
 
     RUN is a run's name or path, a rank such as '#1', `best`, or the first digits of a trial's id.
@@ -61,8 +63,9 @@ def command(logdir: Path, name: str, rule: Rule, as_json: bool) -> None:
       hparams-lab show logs/digits run-0003
       hparams-lab show logs/digits '#2' --metric loss --by best
       hparams-lab show logs/digits best --json
+      hparams-lab show lightning_logs version_2 --group-by hparams
     """
-    ranking = rule.over(read(logdir, thin=rule.by.thin))
+    ranking = rule.over(read(logdir, thin=rule.by.thin, group_by=group_by))
     trial = find_trial(ranking, name, logdir)
     named = find_run(trial, name, logdir)
     whole = with_curves(logdir, trial)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hparams_lab.cli.grouping import group_option
 from hparams_lab.cli.leaderboard import Asked, Leaderboard
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Rule, ranking_options
 from hparams_lab.cli.table import echo, terminal_width
 from hparams_lab.errors import LogDirError, UsageError
-from hparams_lab.events.logdir import LogDirReader
+from hparams_lab.events.logdir import GroupBy, LogDirReader
 from hparams_lab.events.tree import walk
 from hparams_lab.where import parse_where
 from hparams_lab.words import dump
@@ -30,6 +31,7 @@ SHOWN = 20
 @click.argument("logdir", type=PATH)
 @click.option("--n", "count", type=int, help=f"How many trials to show.  [default: {SHOWN}; all with --json]")
 @ranking_options
+@group_option
 @click.option("--where", metavar="CONDITION", help="Only these trials, such as 'lr < 0.01 and optimizer = adam'.")
 @click.option("--columns", multiple=True, metavar="A,B,C", help="These columns, in this order.")
 @click.option(
@@ -39,6 +41,7 @@ SHOWN = 20
 def command(
     logdir: Path,
     rule: Rule,
+    group_by: GroupBy,
     count: int | None,
     where: str | None,
     columns: tuple[str, ...],
@@ -70,6 +73,7 @@ def command(
       hparams-lab top logs/digits --where 'learning_rate <= 0.01 and num_units in (16, 32)'
       hparams-lab top logs/digits --columns learning_rate,accuracy,outcome,reason
       hparams-lab top logs/digits --watch
+      hparams-lab top lightning_logs --group-by hparams
       hparams-lab top logs/digits --json | head -1
     """
     if count is not None and count < 1:
@@ -77,7 +81,7 @@ def command(
     if as_json and (columns or watching):
         raise UsageError(f"--json and {'--watch' if watching else '--columns'} do not go together; leave one out")
     asked = Asked(parse_where(where) if where is not None else None, count or (None if as_json else SHOWN), columns)
-    reader = LogDirReader(logdir, thin=rule.by.thin)
+    reader = LogDirReader(logdir, rule.by.thin, group_by)
 
     def look() -> Leaderboard:
         return Leaderboard(rule.over(reader.read()), asked, logdir)

@@ -10,12 +10,12 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from hparams_lab import disk
 from hparams_lab.curve import Thin
 from hparams_lab.declared import Declared
-from hparams_lab.errors import LogDirError
+from hparams_lab.errors import LogDirError, UsageError
 from hparams_lab.events.alike import read_alike
 from hparams_lab.events.declaration import ExperimentMessage, declared_by, union
 from hparams_lab.events.instead import instead_of
@@ -23,25 +23,32 @@ from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.nearby import no_directory, no_runs
 from hparams_lab.events.reader import RunReader
 from hparams_lab.events.sessions import names_of
+from hparams_lab.events.stored import values_key
 from hparams_lab.events.tree import Tree, above_of, is_experiment, owners_of, walk
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.paths import LogDirPaths, local, natural
 from hparams_lab.results import Results, RunResult
 
+GroupBy: TypeAlias = Literal["group", "hparams"]
+"""Which runs are one trial."""
+
 BY = "by"
 """What `sweep.json` calls the search of another library that filled the directory."""
 
 
-def read(logdir: str | os.PathLike[str], *, thin: Thin | None = None) -> Results:
+def read(logdir: str | os.PathLike[str], *, thin: Thin | None = None, group_by: GroupBy = "group") -> Results:
     """Everything that a log directory holds.
 
     Args:
       logdir: a directory that a sweep, runs, or another tool logged to; several sweeps may be below it.
       thin: what to keep of each tag's points, such as `curve.extremes`; all when left out.
+      group_by: which runs of a sweep are one trial: "group", those of one session group as in TensorBoard, where a run
+        without a group name is a trial of its own; or "hparams", those with equal values (16 is 16.0).
 
-    Raises LogDirError when there is no such directory, or nothing in it that a run wrote.
+    Raises LogDirError when there is no such directory, or nothing in it that a run wrote; UsageError for another
+    `group_by`.
     """
-    return LogDirReader(logdir, thin).read()
+    return LogDirReader(logdir, thin, group_by).read()
 
 
 class LogDirReader:
@@ -50,9 +57,14 @@ class LogDirReader:
     Args: as for `read`.
     """
 
-    def __init__(self, logdir: str | os.PathLike[str], thin: Thin | None = None) -> None:
+    def __init__(
+        self, logdir: str | os.PathLike[str], thin: Thin | None = None, group_by: GroupBy = "group"
+    ) -> None:
+        if group_by not in get_args(GroupBy):
+            raise UsageError(f"group_by is {group_by!r}; wanted one of {', '.join(map(repr, get_args(GroupBy)))}")
         self._root = os.path.normpath(local(logdir))
         self._thin = thin
+        self._by_values = group_by == "hparams"
         self._layouts = Layouts()
         self._readers: dict[str, RunReader] = {}
         self._runs: dict[str, tuple[RunResult, ...]] = {}
@@ -203,6 +215,8 @@ class LogDirReader:
             if run is not None and len(sessions) > 1:
                 shared = [file for _, share in shares for file in share[place].paths_from(reader.directory)]
                 run = replace(run, files=(*reader.files, *shared))
+            if run is not None and run.hparams and self._by_values:
+                run = replace(run, trial_id=values_key(run.hparams))
             if run is not None:
                 yield run
 

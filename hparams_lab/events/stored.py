@@ -23,13 +23,16 @@ def as_text(value: Any) -> str:
 
 def group_key(values: Mapping[str, Any]) -> str:
     """The trial that values make: 16 is 16.0, and `np.float32(0.1)`, widened, is 0.1."""
+    return values_key({name: as_text(value) if (plain := plain_value(value)) is None else plain
+                       for name, value in values.items()})  # fmt: skip
+
+
+def values_key(values: Mapping[str, Value]) -> str:
+    """The same of values as they are read."""
     return trial_id({name: _same(value) for name, value in values.items()})
 
 
-def _same(value: Any) -> Value:
-    plain = plain_value(value)
-    if plain is None:
-        return as_text(value)
+def _same(plain: Value) -> Value:
     if isinstance(plain, float) and abs(plain) < 3e38 and struct.unpack("f", struct.pack("f", plain))[0] == plain:
         import numpy as np
 
