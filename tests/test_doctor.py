@@ -461,6 +461,18 @@ def test_many_columns_are_one_line_and_one_is_named(
     assert found.what == what
 
 
+def test_one_experiment_of_several_declares_the_metrics_that_all_runs_have(tmp_path: Path) -> None:
+    """Of sweeps of ours, which declare what they chose, those of all are columns too once they are one."""
+    for tag in ("f1", "auc"):
+        declared = {"_experiment/1": VERSION + experiment([interval("units", 1, 64)], tag)}
+        write(tmp_path / "logs" / tag, declared | {"a": run(16, point(1, 0.5, tag), point(1, 0.5, "loss"))})
+        (tmp_path / "logs" / tag / "sweep.json").write_text("{}")
+    done = repair_into(Tree(tmp_path / "logs"), tmp_path / "mended", 4e9)
+    (message,) = [message for _, _, message in Tree(done.root).experiments]
+    assert {info.name.tag for info in message.metric_infos} == {"f1", "auc", "loss", "accuracy"}
+    assert repair_in_place(Tree(done.root), 4e9).changed == ()
+
+
 def test_neighbours_out_of_order_are_no_second_training(tmp_path: Path) -> None:
     """TensorBoard's default loader drops a point or two of them; the file is left as it is, and read whole."""
     orders = {

@@ -15,6 +15,7 @@ from watched import can_watch, watched
 
 import hparams_lab as lab
 from hparams_lab.board import Board
+from hparams_lab.doctor.examine import examine
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.declaration import current_declaration, observed_message
@@ -156,6 +157,60 @@ def log(directory, hparams=None, scalars=None, group="", experiment=None, status
         writer.add(summaries.session_end(status, 3.0))
     writer.close()
     return writer.path
+
+
+def metrics(directory):
+    message = current_declaration(LogDirPaths(directory))
+    return [(info.name.group, info.name.tag) for info in message.metric_infos]
+
+
+def declaring(*tags):
+    return observed_message({"lr": 0.1}, tags)
+
+
+def test_metrics_that_are_logged_and_declared_by_none_are_columns(tmp_path):
+    """Lightning declares `hp_metric` alone, whatever is logged; a run that died has no `val_loss`."""
+    for place in ("one", "two"):
+        for number, tags in enumerate([{"val_loss": 0.5, "train_loss": 1.0}, {"train_loss": 2.0}]):
+            log(tmp_path / place / f"version_{number}", {"lr": 0.1}, tags, experiment=declaring("hp_metric"))
+    merge([tmp_path / "one", tmp_path / "two"], tmp_path / "both")
+    assert metrics(tmp_path / "both") == [("", "hp_metric"), ("", "val_loss"), ("", "train_loss")]
+    assert examine(tmp_path / "both").ailments == ()
+
+
+def test_metrics_that_all_runs_have_are_columns_whoever_declares_them(tmp_path):
+    """One directory declares a metric that both log, and neither declares the loss."""
+    tags = {"accuracy": 0.5, "loss": 1.0}
+    log(tmp_path / "one/a", {"lr": 0.1}, tags | {"only/one": 1.0}, experiment=declaring("accuracy"))
+    log(tmp_path / "two/b", {"lr": 0.2}, tags | {"f1": 0.5}, experiment=declaring("f1"))
+    merge([tmp_path / "one", tmp_path / "two"], tmp_path / "both")
+    assert metrics(tmp_path / "both") == [("", "accuracy"), ("", "f1"), ("", "loss")]
+
+
+def test_metrics_of_a_directory_below_a_run_are_of_its_group(tmp_path):
+    """Keras writes the halves of a run into `train/` and `validation/`: TensorBoard calls them groups."""
+    for place in ("one", "two"):
+        log(tmp_path / place / "run", {"lr": 0.1}, experiment=declaring("hp_metric"))
+        for half in ("train", "validation"):
+            log(tmp_path / place / "run" / half, scalars={"epoch_loss": 0.5})
+        log(tmp_path / place / "run" / "more", scalars={"val/acc": 0.5})
+    merge([tmp_path / "one", tmp_path / "two"], tmp_path / "both")
+    assert sorted(metrics(tmp_path / "both")) == [
+        ("", "hp_metric"), ("more", "val/acc"), ("train", "epoch_loss"), ("validation", "epoch_loss")
+    ]  # fmt: skip
+    assert examine(tmp_path / "both").ailments == ()
+
+
+def test_sweeps_of_ours_declare_what_all_their_runs_log(tmp_path):
+    def train(run):
+        run.log({"loss": 0.5}, step=1)
+        return {"loss": 0.5, run.hparams["tag"]: 1.0}
+
+    for tag in ("accuracy", "f1"):
+        space = lab.Experiment([lab.HParam("tag", lab.Discrete([tag]))], [lab.Metric(tag)])
+        lab.run_sweep(space, train, logdir=tmp_path / tag, executor="inline", observe=lambda event: None)
+    merge([tmp_path / "accuracy", tmp_path / "f1"], tmp_path / "both")
+    assert metrics(tmp_path / "both") == [("", "accuracy"), ("", "f1"), ("", "loss")]
 
 
 def test_experiments_beside_the_runs_do_not_come_along(tmp_path):

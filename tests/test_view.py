@@ -23,7 +23,9 @@ from hparams_lab.cli.board import is_loopback
 from hparams_lab.cli.main import main
 from hparams_lab.doctor.view import PREFIX, View
 from hparams_lab.errors import LogDirError
+from hparams_lab.events.declaration import current_declaration
 from hparams_lab.events.instead import in_words
+from hparams_lab.paths import LogDirPaths
 from hparams_lab.scratch import scratch
 
 
@@ -65,7 +67,7 @@ def test_every_good_run_between_hostile_ones_is_in_the_board(tmp_path: Path) -> 
         eventually(lambda: [name for name in good if name not in there(client)], lambda missing: not missing)
         assert said[0] == "withheld from TensorBoard, which would not survive them:"
         assert any("length-2" in line and "the server would ask for the memory" in line for line in said)
-        assert said[-2] == f"hparams-lab doctor {tmp_path / 'mixed'} tells more, and mends it with --repair"
+        assert f"hparams-lab doctor {tmp_path / 'mixed'} tells more, and mends it with --repair" in said
 
 
 def there(client: Client) -> set[str]:
@@ -201,3 +203,14 @@ def test_what_stands_in_the_place_of_event_files_is_said(tmp_path):
     write(tmp_path, {"a": run(16), "b": pointer, "c": pointer})
     said = "2 files: a Git LFS pointer in the place of an event file (fetch the content: git lfs pull)"
     assert [*in_words(View([tmp_path]).instead)] == [said]
+
+
+def test_metrics_that_all_directories_log_are_declared_though_none_says_so(tmp_path):
+    for place, tag in (("one", "f1"), ("two", "auc")):  # each declares, and logs, another one
+        files = {"": VERSION + experiment([interval("units", 1, 64)], tag)}
+        runs = {name: run(16, point(1, 0.5, tag), point(1, 0.5, "loss")) for name in ("a", "b")}
+        write(tmp_path / place, files | runs)
+    with View([tmp_path / "one", tmp_path / "two"]) as view:
+        message = current_declaration(LogDirPaths(view.logdir))
+    assert message is not None
+    assert {"f1", "auc", "loss", "accuracy"} == {info.name.tag for info in message.metric_infos}

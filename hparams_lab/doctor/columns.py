@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from hparams_lab.events.declaration import ExperimentMessage, observed_info, obs
 from hparams_lab.events.stored import as_text
 from hparams_lab.events.summaries import plain_value
 from hparams_lab.paths import lies_in
+from hparams_lab.scalar import is_of_system
 from hparams_lab.words import some
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
@@ -226,10 +228,21 @@ def whole_experiment(tree: Tree) -> ExperimentMessage:
     for name, there in values.items():
         infos[name] = _widened(infos.get(name), name, there, name in mixed)
     metrics = observed_message({}, []).metric_infos
-    for group, tag in sorted(tree.metrics) if not message.metric_infos or _are_missing(tree) else ():
+    missing = tree.metrics if not message.metric_infos or _are_missing(tree) else ()
+    shared = shared_metrics([tree]) if len(tree.experiments) > 1 else ()
+    for group, tag in sorted({*missing, *shared}):
         metrics.add(name=api_pb2.MetricName(group=group, tag=tag))
     columns = ExperimentMessage(name=message.name, hparam_infos=infos.values(), metric_infos=message.metric_infos)
     return union(columns, ExperimentMessage(metric_infos=metrics)) if metrics else columns
+
+
+def shared_metrics(trees: Iterable[Tree]) -> set[tuple[str, str]]:
+    """The metrics that all sessions with any metric have, as (group, tag): what can be compared over all of them."""
+    sessions, counts = 0, Counter[tuple[str, str]]()
+    for tree in trees:
+        sessions += len({name for names in tree.metrics.values() for name in names})
+        counts.update({metric: len(names) for metric, names in tree.metrics.items()})
+    return {metric for metric, count in counts.items() if count == sessions and not is_of_system(metric[1])}
 
 
 def _are_missing(tree: Tree) -> bool:

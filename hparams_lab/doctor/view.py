@@ -17,8 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tensorboard.plugins.hparams import api_pb2
+
 from hparams_lab.doctor.checks import group_of
-from hparams_lab.doctor.columns import whole_experiment
+from hparams_lab.doctor.columns import shared_metrics, whole_experiment
 from hparams_lab.doctor.cures import Cure, session_of, without_experiment
 from hparams_lab.doctor.deadly import deadly, loops, why_deadly
 from hparams_lab.doctor.parted import Moved, moved
@@ -122,7 +124,9 @@ class View:
                 self._part(part, made / label / part.name, hidden)
             message = union(message, whole_experiment(tree))
         if self._joins:
-            declare(LogDirPaths(made), message)
+            shared = sorted(shared_metrics(self._trees.values()))
+            infos = [api_pb2.MetricInfo(name=api_pb2.MetricName(group=group, tag=tag)) for group, tag in shared]
+            declare(LogDirPaths(made), union(message, ExperimentMessage(metric_infos=infos)))
 
     def _hidden(self, tree: Tree) -> dict[str, bytes | None]:
         """The files of a tree that are not linked, each with what stands in its place."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -11,7 +11,9 @@ from tensorboard.plugins.hparams import api_pb2
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import ExperimentMessage, observed_info, union
 from hparams_lab.merge.groups import as_stored
-from hparams_lab.merge.source import Source
+from hparams_lab.merge.source import Member, Source
+from hparams_lab.paths import lies_in
+from hparams_lab.scalar import is_of_system
 from hparams_lab.united import IN_WORDS, kind_of, united
 
 
@@ -69,10 +71,30 @@ def _without(message: ExperimentMessage, texts: AbstractSet[str]) -> ExperimentM
 
 
 def _undeclared(sources: Sequence[Source]) -> list[api_pb2.MetricInfo]:
-    """The tags of the directories that declare no metric."""
-    silent = [source for source in sources if not any(message.metric_infos for message in source.messages)]
-    tags = dict.fromkeys(tag for source in silent for member in source.members for tag in member.run.metrics)
-    return [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in tags]
+    """The metrics of the directories that declare none of those they have, and those that the runs of all have.
+
+    PyTorch and Lightning declare `hp_metric`, whatever is logged.
+    """
+    silent = [source for source in sources if not _declared(source) & {*_logged(source.members)}]
+    runs = [logged for source in sources for one in source.members if (logged := {*_logged([one])})]
+    shared = set.intersection(*runs) if runs else set()
+    names = dict.fromkeys(name for source in silent for name in _logged(source.members))
+    names |= dict.fromkeys(name for name in sorted(shared) if not is_of_system(name[1]))
+    return [api_pb2.MetricInfo(name=api_pb2.MetricName(group=group, tag=tag)) for group, tag in names]
+
+
+def _declared(source: Source) -> set[tuple[str, str]]:
+    return {(info.name.group, info.name.tag) for message in source.messages for info in message.metric_infos}
+
+
+def _logged(members: Iterable[Member]) -> Iterator[tuple[str, str]]:
+    """The metrics of runs as TensorBoard calls them: what is in a directory below the run's is of a group."""
+    for member in members:
+        own, *below = (folder.name for folder in member.folders)
+        groups = [name[len(own) :].lstrip("/") for name in below if lies_in(name, own)]
+        for tag in member.run.metrics:
+            group = max((one for one in groups if tag.startswith(f"{one}/")), key=len, default="")
+            yield group, tag[len(group) :].lstrip("/") if group else tag
 
 
 # --- for our own reader ---------------------------------------------------------------------------------------------
