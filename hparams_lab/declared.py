@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hparams_lab.direction import goal_of_tag
 from hparams_lab.errors import HParamValueError
+from hparams_lab.ranking_metric import choose
 from hparams_lab.scalar import Goal
 from hparams_lab.values import Value, cast_number
 
@@ -51,13 +52,15 @@ class Declared:
     def experiment(self) -> Experiment | None:
         """The experiment; None where what is declared is none (no metric with a goal, a domain that cannot be).
 
-        Where nobody said which metric matters, it is the first whose direction its name tells.
+        Where nobody said which metric matters, it is the one that `ranking_metric` chooses; an experiment has to have
+        one, so it is the first of those that are equally likely.
         """
         from hparams_lab.experiment import Experiment
 
-        telling = [tag for tag in self.metrics if self.goal(tag)]
+        choice = choose([tag for tag in self.metrics if self.goal(tag)], {})
         try:
-            return Experiment.from_json({**self.json, "objective": self.objective or telling[0]})
+            objective = self.objective or choice.tag or choice.others[0]
+            return Experiment.from_json({**self.json, "objective": objective})
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             return None
 

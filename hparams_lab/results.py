@@ -22,7 +22,7 @@ from hparams_lab.declared import Declared
 from hparams_lab.direction import goal_of_tag, told_by
 from hparams_lab.errors import UsageError
 from hparams_lab.findings import Finding
-from hparams_lab.ranking_metric import choose
+from hparams_lab.ranking_metric import Choice, choose, shared_tags
 from hparams_lab.scalar import Goal, checked_goal, is_of_system
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value, short
@@ -293,28 +293,29 @@ class Results:
     def objective(self) -> str:
         """The tag that trials are ranked by: the declared objective, else the metric that `ranking_metric` chooses.
 
-        Of several sweeps it is one that all of them declare or logged. Raises UsageError when there is none.
+        Of several sweeps it is one that all have. Raises UsageError for none, and for several that are equally likely.
         """
-        if self.declared is not None and self.declared.objective:
-            return self.declared.objective
-        goals = {tag: goal for tag in self._shared_tags() if (goal := self.goal_of(tag))}
-        found = choose(goals, Counter(tag for run in self.runs for tag in run.metrics))
-        if found is None:
-            known = ", ".join(tag for tag in self.tags if not is_of_system(tag))
-            way = " (--metric TAG with --max or --min; in Python metric= and goal=)" if known else ""
-            raise UsageError(
-                f"no objective is declared; name the metric to rank by: {known or 'none logged'}{way}"
-            )
-        return found
+        found = self.choice
+        if found.tag is None:
+            raise UsageError(found.way_out([tag for tag in self.tags if not is_of_system(tag)]))
+        return found.tag
 
-    def _shared_tags(self) -> list[str]:
-        """The tags that every sweep has, objectives first; all of them when none is shared."""
-        objectives = [declared.objective for declared in self.sweeps.values() if declared.objective]
-        by_sweep: dict[str, set[str]] = {}
-        for run in [run for run in self.runs if run.hparams] or self.runs:
-            by_sweep.setdefault(run.sweep, set()).update(run.metrics)
-        order = list(dict.fromkeys([*objectives, *self.tags]))
-        return [tag for tag in order if all(tag in tags for tags in by_sweep.values())] or order
+    @property
+    def choice(self) -> Choice:
+        """Which metric ranks, why, and what else there is."""
+        if self.declared is not None and self.declared.objective:
+            return Choice(self.declared.objective)
+        runs, objectives = self.searched(), [declared.objective for declared in self.sweeps.values()]
+        said = [tag for tag in objectives if tag]
+        tags = shared_tags([*said, *self.tags], ((run.sweep, run.metrics) for run in runs))
+        if len({*objectives}) == 1 and said[:1] == tags[:1] != []:
+            return Choice(tags[0])
+        counts = Counter(tag for run in runs for tag in run.metrics)
+        return choose([tag for tag in tags if self.goal_of(tag)], counts, len(runs), said or self._declared_tags())
+
+    def searched(self) -> Sequence[RunResult]:
+        """The runs that have hparams; all of them where none has."""
+        return [run for run in self.runs if run.hparams] or self.runs
 
     def tag_of(self, metric: str | None) -> str:
         """The tag of a metric, given by tag or title; that of the objective when none is given.

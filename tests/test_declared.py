@@ -77,7 +77,7 @@ def test_what_declares_nothing(json):
         Declared(json)
 
 
-def test_without_an_objective_the_first_metric_that_tells_is_the_experiments():
+def test_without_an_objective_the_metric_that_ranks_is_the_experiments():
     declared = Declared({**EXPERIMENT.to_json(), "objective": None})
-    assert (declared.objective, declared.experiment.objective) == (None, "score")
+    assert (declared.objective, declared.experiment.objective) == (None, "val/loss")
     assert Declared({"hparams": [], "metrics": [{"tag": "zzz"}], "objective": None}).experiment is None

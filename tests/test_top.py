@@ -203,14 +203,6 @@ def test_without_any_metric_the_trials_are_listed(tmp_path, top):
     assert strict(top("--json", logdir=tmp_path))[0]["objective"] is None
 
 
-def test_without_a_telling_metric_one_is_asked_for(tmp_path, top):
-    with lab.start_run(tmp_path, hparams={"x": 1}, provenance=False) as run:
-        run.log({"speed": 1.0}, step=1)
-    said = top(logdir=tmp_path, refused=True)
-    way = "(--metric TAG with --max or --min; in Python metric= and goal=)"
-    assert said == f"no objective is declared; name the metric to rank by: speed {way}"
-
-
 def test_several_runs_of_a_trial(tmp_path, top):
     for rate in (0.1, 0.2):
         for repeat in range(3):

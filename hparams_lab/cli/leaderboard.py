@@ -15,6 +15,8 @@ from hparams_lab.cli.ranking import FIELDS, Name, Names, Ranking, comma_separate
 from hparams_lab.cli.table import UNLIMITED, Cell, Column, cut, fitted, outcome_cell, width_of
 from hparams_lab.events.instead import in_words, instead_of
 from hparams_lab.findings import Kind, said_of_mixed
+from hparams_lab.ranked_by import ranked_by, why_unranked
+from hparams_lab.ranking_metric import NAMED
 from hparams_lab.results import Results, TrialResult
 from hparams_lab.scalar import is_of_system
 from hparams_lab.values import Value, format_value, told_apart
@@ -71,28 +73,32 @@ class Leaderboard:
 
     def _row_as_json(self, row: Row) -> dict[str, Any]:
         trial, ranking = row.trial, self.ranking
-        judged = (
-            {
-                "metric": ranking.tag,
-                "goal": ranking.goal,
-                "by": str(ranking.by),
-                "mean": ranking.mean(trial, ranking.tag),
-                "spread": ranking.spread(trial, ranking.tag),
-            }
-            if ranking.tag is not None
-            else None
-        )
         return {
             "rank": row.rank,
             "trial": trial.id,
             "sweep": trial.sweep,
             "outcome": str(trial.outcome),
-            "objective": judged,
+            "objective": self._objective_as_json(trial),
             "hparams": dict(trial.hparams),
             "metrics": trial.metrics,
             "seconds": trial.seconds,
             "runs_with_metric": 0 if ranking.tag is None else len(trial.runs_with(ranking.tag)),
             "runs": [run_as_json(run) for run in trial.runs],
+        }
+
+    def _objective_as_json(self, trial: TrialResult) -> dict[str, Any] | None:
+        """The metric that ranks, why, and the trial's number; where several may rank, which; None where none does."""
+        ranking, choice = self.ranking, self.ranking.choice
+        if ranking.tag is None:
+            why = why_unranked(self.results, choice)
+            return {"metric": None, "why": why, "candidates": [*choice.others]} if choice.others else None
+        return {
+            "metric": ranking.tag,
+            "goal": ranking.goal,
+            "by": str(ranking.by),
+            "mean": ranking.mean(trial, ranking.tag),
+            "spread": ranking.spread(trial, ranking.tag),
+            **({"why": ", ".join(choice.why)} if choice.why else {}),
         }
 
     @property
@@ -107,7 +113,7 @@ class Leaderboard:
         rows = self.rows
         while True:
             table, hidden = fitted(self._columns(varying, rows), width)
-            below = [*self._below(hidden, len(rows))]
+            below = [*self._below(hidden, len(rows), width)]
             excess = len(above) + len(table.lines) + len(below) - height
             if excess <= 0 or not rows:
                 return [*above, *table.lines, *below]
@@ -182,23 +188,29 @@ class Leaderboard:
         spread = self.ranking.spread(trial, tag) or None  # a rank, say, is the same in all runs: no spread to show
         return Cell(mean_in_words(mean, spread), bold=tag == self.ranking.tag)
 
-    def _below(self, hidden: Sequence[str], shown: int) -> Iterator[str]:
+    def _below(self, hidden: Sequence[str], shown: int, width: int) -> Iterator[str]:
         trials, matching = self.ranking.trials, self._matching
         among = f"{len(matching)} of {len(trials)}" if len(matching) < len(trials) else str(len(trials))
         more = f"; {shown} shown, --n {len(matching)} for all" if len(matching) > shown else ""
         counts = counted(Counter(row.trial.outcome for row in matching))
-        said = f"{among} trial{'s' * (len(trials) != 1)}{': ' * bool(counts)}{counts}{more}{self._rule()}"
-        yield click.style(said, dim=True)
+        said = f"{among} trial{'s' * (len(trials) != 1)}{': ' * bool(counts)}{counts}{more}"
+        rule = self._rule(width)
+        lines = [f"{said}; {rule}"] if rule.endswith(" first") else [said, rule]
+        yield from (click.style(line, dim=True) for line in lines if line)
         if hidden:
             yield click.style(f"no room for {some(hidden)}: widen the terminal, or --columns, --json", dim=True)
         yield from damage(self.ranking.results, self._logdir)
 
-    def _rule(self) -> str:
-        """What ranks the trials, where nobody declared it."""
-        results, tag = self.ranking.results, self.ranking.tag
-        if tag is None or (results.declared and results.declared.objective):
+    def _rule(self, width: int) -> str:
+        """What ranks the trials and why, where nobody declared it, in a line that fits."""
+        ranking, results = self.ranking, self.results
+        if ranking.tag is None:
+            why = why_unranked(results, ranking.choice)
+            return f"ranked by none: {visible(why)}" if why else ""
+        if results.declared is not None and results.declared.objective:
             return ""
-        return f"; ranked by {visible(results.title(tag))}, {'most' if self.ranking.goal == 'max' else 'least'} first"
+        shorter = [visible(ranked_by(results, ranking.choice, ranking.goal, most)) for most in range(NAMED, -1, -1)]
+        return next((said for said in shorter if len(said) <= width), shorter[-1])
 
 
 def the_same(values: Mapping[str, Value], width: int) -> tuple[str, str]:

@@ -14,6 +14,8 @@ import click
 
 from hparams_lab.curve import LAST, By
 from hparams_lab.errors import UsageError
+from hparams_lab.ranked_by import why_unranked
+from hparams_lab.ranking_metric import Choice
 from hparams_lab.results import Results, RunResult, TrialResult, nearest
 from hparams_lab.scalar import Goal
 from hparams_lab.values import Value
@@ -33,32 +35,28 @@ class Rule:
     by: By = LAST
 
     def over(self, results: Results) -> Ranking:
-        """The ranking of these results. Raises UsageError for an unknown metric or goal."""
-        tag = self._tag(results)
-        goal = self._goal(results, tag) if tag is not None else "max"
-        ranked, others = results.order(tag, goal, self.by) if tag is not None else ([], results.trials)
-        return Ranking(results, tag, goal, self.by, (*ranked, *others), len(ranked))
+        """The ranking of these results; without a rank where no metric was asked for and none is known to rank.
 
-    def _tag(self, results: Results) -> str | None:
-        try:
-            return results.tag_of(self.metric)
-        except UsageError:
-            if results.tags or self.metric is not None:
-                raise
-            return None
+        Raises UsageError for an unknown metric, or one that was asked for and whose better direction nobody says.
+        """
+        choice = results.choice if self.metric is None else Choice(results.tag_of(self.metric))
+        goal = self.goal or (results.goal_of(choice.tag) if choice.tag is not None else None)
+        if choice.tag is None or (goal is None and self.metric is None):
+            return Ranking(results, None, "max", self.by, results.trials, 0, choice)
+        if goal is None:
+            raise UsageError(why_unranked(results, choice))
+        ranked, others = results.order(choice.tag, goal, self.by)
+        return Ranking(results, choice.tag, goal, self.by, (*ranked, *others), len(ranked), choice)
 
-    def _goal(self, results: Results, tag: str) -> Goal:
-        try:
-            return self.goal or results.goal(tag)
-        except UsageError:
-            raise UsageError(f"whether more or less of {tag!r} is better is not declared; say --max or --min") from None
+
+NO_CHOICE = Choice(None)
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """Trials in their order, the first `ranked` with a rank.
 
-    `tag` is None where no metric was logged at all, and so none is ranked.
+    `tag` is None where no metric is known to rank, and so no trial has a rank; `choice` is why the metric ranks.
     """
 
     results: Results
@@ -67,6 +65,7 @@ class Ranking:
     by: By
     trials: tuple[TrialResult, ...]
     ranked: int
+    choice: Choice = NO_CHOICE
 
     def rank(self, place: int) -> int | None:
         """The rank of the trial at a place (from 0); None for one that is only listed."""
@@ -236,6 +235,9 @@ def _ranked(ranking: Ranking, text: str) -> list[TrialResult]:
     if not re.fullmatch(r"\d{1,9}", number) or (text == number and _identified(ranking, text)):
         return []
     ranks = ranking.ranked
+    if ranking.tag is None and number != text:
+        why = why_unranked(ranking.results, ranking.choice) or "no run logged a metric"
+        raise UsageError(f"no trial has a rank: {why}")
     if text == "best" and not ranks:
         raise UsageError("no trial completed, so none is best; name a run")
     if not 1 <= int(number) <= ranks:

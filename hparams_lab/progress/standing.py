@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hparams_lab.declared import Declared
-from hparams_lab.ranking_metric import is_of_unseen_data
+from hparams_lab.metric_words import is_of_unseen_data
 from hparams_lab.results import Outcome
 from hparams_lab.values import Value
 from hparams_lab.words import BROKEN

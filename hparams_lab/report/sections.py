@@ -100,7 +100,8 @@ def _answer(study: Study, found: Importances | None, why_not: str) -> Section:
     """The answer: the best trial, how sure that is, and what mattered."""
     best = study.best
     if best is None:
-        return Section("No answer yet", f"<p>{NO_TRIAL}</p>{_same(study)}", name="answer")
+        none = f"No metric ranks: {as_html(study.why)}." if study.tag is None and study.why else NO_TRIAL
+        return Section("No answer yet", f"<p>{none}</p>{_same(study)}", name="answer")
     direction = "highest" if study.goal == "max" else "lowest"
     judged = "" if str(study.by) == "last" else f", by {study.by}"
     varying = {name: best.trial.hparams[name] for name in study.varying if name in best.trial.hparams}
@@ -108,7 +109,7 @@ def _answer(study: Study, found: Importances | None, why_not: str) -> Section:
         f'<p class="value">{facts.with_spread(study, best)}</p>'
         f"<p>{as_html(study.title)} of {as_html(best.trial.name)}, the {direction} of "
         f"{said_with(len(study.ranked), 'completed trial')}{judged}</p>"
-        f"{page.values(varying)}{_same(study)}"
+        f"{page.values(varying)}{_same(study)}{_ranked_by(study)}"
         f"<h3>How sure</h3>{page.sentences(facts.how_sure(study))}"
         f"<h3>What mattered</h3>{page.sentences(facts.what_mattered(found, why_not))}"
     )
@@ -117,6 +118,10 @@ def _answer(study: Study, found: Importances | None, why_not: str) -> Section:
 
 def _same(study: Study) -> str:
     return f'<p class="soft">The same for all: {facts.same_in_words(study)}</p>' if study.same else ""
+
+
+def _ranked_by(study: Study) -> str:
+    return f'<p class="soft">{as_html(study.why[:1].upper() + study.why[1:])}.</p>' if study.why else ""
 
 
 def _sweeps(study: Study) -> list[Section]:
@@ -237,7 +242,8 @@ def _trials(study: Study) -> Section:
     others = [point for point in study.points if point.rank is None]
     shown = [*study.ranked, *others][:MOST_ROWS]
     hparams, metrics = study.varying[:MOST_HPARAMS], _metrics(study)
-    heads = ["rank", "trial", study.title, *hparams, *map(study.results.title, metrics), "time", "outcome"]
+    judged = [study.title] if study.tag else []
+    heads = ["rank", "trial", *judged, *hparams, *map(study.results.title, metrics), "time", "outcome"]
     rows = [_row(study, point, hparams, metrics) for point in shown]
     said = []
     if len(study.points) > len(shown):
@@ -263,7 +269,7 @@ def _row(study: Study, point: Point, hparams: Sequence[str], metrics: Sequence[s
     return [
         str(point.rank or "–"),
         as_html(trial.name),
-        value,
+        *([value] if study.tag else []),
         *(as_html(format_value(trial.hparams[name])) if name in trial.hparams else "–" for name in hparams),
         *(facts.number(means[tag]) if tag in means else "–" for tag in metrics),
         "–" if trial.seconds is None else in_units(trial.seconds),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hparams_lab.curve import By
+from hparams_lab.ranked_by import ranked_by, why_unranked
+from hparams_lab.ranking_metric import Choice
 from hparams_lab.results import Results, TrialResult
 from hparams_lab.scalar import Goal, checked_goal
 from hparams_lab.values import Value
@@ -27,8 +29,8 @@ class Point:
 class Study:
     """What a report is about.
 
-    `tag` is the metric that ranks; None when no run logged any. `points` are all trials by time, `ranked` those that
-    have a rank, best first; `varying` are the hparams that vary and `same` the others.
+    `tag` is the metric that ranks, None when none does; `choice` says why. `points` are all trials by time, `ranked`
+    those that have a rank, best first; `varying` are the hparams that vary and `same` the others.
     """
 
     name: str
@@ -40,24 +42,36 @@ class Study:
     ranked: tuple[Point, ...]
     varying: tuple[str, ...]
     same: Mapping[str, Value]
+    choice: Choice
 
     @classmethod
     def of(
         cls, results: Results, name: str, metric: str | None = None, goal: Goal | None = None, by: str | By = "last"
     ) -> Study:
         """The study of what was read. Raises UsageError for a metric or rule that cannot be, as `Results.top` does."""
-        by = By.of(by)
-        tag = results.tag_of(metric) if metric else _objective(results)
-        goal = checked_goal(goal) or (results.goal(tag) if tag else "max")
+        by, goal = By.of(by), checked_goal(goal)
+        choice = Choice(results.tag_of(metric)) if metric else results.choice
+        tag = choice.tag
+        if tag is not None and goal is None:
+            goal = results.goal(tag) if metric else results.goal_of(tag)
+        tag, goal = (tag, goal) if goal else (None, "max")
         points = _points(results, tag, goal, by)
         ranked = sorted((p for p in points if p.rank is not None), key=lambda point: point.rank or 0)
         varying, same = results.varying()
-        return cls(name, results, tag, goal, by, tuple(points), tuple(ranked), tuple(varying), same)
+        return cls(name, results, tag, goal, by, tuple(points), tuple(ranked), tuple(varying), same, choice)
 
     @property
     def title(self) -> str:
         """What the metric is called."""
         return self.results.title(self.tag) if self.tag else "the objective"
+
+    @property
+    def why(self) -> str:
+        """What ranks and why, or why nothing does; empty where somebody said what ranks, or nothing was logged."""
+        if self.tag is None:
+            return why_unranked(self.results, self.choice)
+        said = self.choice.why and not (self.results.declared and self.results.declared.objective)
+        return ranked_by(self.results, self.choice, self.goal) if said else ""
 
     @property
     def best(self) -> Point | None:
@@ -86,12 +100,6 @@ class Study:
     def is_better(self, one: float, other: float) -> bool:
         """Whether a number of the metric is better than another."""
         return one > other if self.goal == "max" else one < other
-
-
-def _objective(results: Results) -> str | None:
-    """The objective; None where no run logged anything that could be one."""
-    declared = bool(results.declared and results.declared.objective)
-    return results.objective if declared or results.tags else None
 
 
 def _points(results: Results, tag: str | None, goal: Goal, by: By) -> list[Point]:
