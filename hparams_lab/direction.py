@@ -29,9 +29,9 @@ score, bleurt, comet, clip score, clipscore, inception score, ndcg, dcg, mrr, re
 hitrate, hit ratio, silhouette, calinski harabasz, r2, r squared, rsquared, d2, explained variance, pearson, pearsonr,
 spearman, spearmanr, kendall, correlation, correlation coefficient, pck, cosine similarity, nmi, ami, ari, rand,
 adjusted mutual info, mutual info, homogeneity, completeness, v measure, fowlkes mallows, win, wins, winrate, success,
-successes, solved, pass rate, exact match, em, return, returns, reward, rewards, rew, elo, eprewmean, ep ret,
-likelihood, log likelihood, loglikelihood, elbo, snr, sdr, sisdr, sisnr, pesq, stoi, concordance index, c index,
-cindex, sharpe, sharpe ratio
+successes, solved, pass rate, exact match, em, uas, las, hota, mota, idf1, pq, nds, qwk, return, returns, reward,
+rewards, rew, elo, eprewmean, ep ret, likelihood, log likelihood, loglikelihood, elbo, snr, sdr, sisdr, sisnr, pesq,
+stoi, concordance index, c index, cindex, sharpe, sharpe ratio
 """
 LESS = """
 loss, losses, logloss, mlogloss, merror, error, errors, err, cost, mse, rmse, mae, mape, smape, wape, msle, rmsle,
@@ -67,7 +67,7 @@ hparam, hparams, iterations, vs, dataloader
 """
 HEADS = {"loss", "losses", "error", "errors", "err", "cost", "regret"}
 """What such a word ends is less-is-better whatever it is of: `dice_loss`, `top5_error`."""
-PLACES = {"targets"}
+PLACES = {"target", "targets"}
 """Of such words, those that mean nothing in the name of a directory."""
 TURNS = {"neg", "negative", "minus", "negated"}
 
@@ -84,7 +84,7 @@ def _table(text: str) -> set[tuple[str, ...]]:
 
 
 _MORE, _LESS = _table(MORE) | {("hpaccuracy",)}, _table(LESS)
-_OTHERWISE = {word for entry in _table(OTHERWISE) for word in entry}
+OTHERWISE_WORDS = {word for entry in _table(OTHERWISE) for word in entry}
 NEUTRAL_WORDS = {word for entry in _table(NEUTRAL) for word in entry}
 _WORDS = {entry[0] for entry in _MORE | _LESS if len(entry) == 1}
 _LONGEST = max(map(len, _MORE | _LESS))
@@ -170,7 +170,7 @@ def _told(words: list[str], around: list[str]) -> Told:
         del words[first]
     names, rest = _split(words)
     others = [*rest, *(word for word in around if word not in PLACES)]
-    if _OTHERWISE & {*others}:
+    if OTHERWISE_WORDS & {*others}:
         return Told(None, tuple(names))
     is_plain = all(word in NEUTRAL_WORDS or word.isdecimal() for word in others)
     goal = _goal(names, is_plain and bool({"score", "scores"} & {*words}))

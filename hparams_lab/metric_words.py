@@ -9,7 +9,7 @@ import functools
 import re
 from dataclasses import dataclass
 
-from hparams_lab.direction import NEUTRAL_WORDS, numbers_of, told_by, words_of
+from hparams_lab.direction import NEUTRAL_WORDS, OTHERWISE_WORDS, numbers_of, told_by, words_of
 
 HELD_OUT = {
     "val", "valid", "validation", "validate", "test", "testing", "tst", "eval", "evaluation", "evaluate", "evaluator",
@@ -51,6 +51,7 @@ SAME = {
         "hits": "hit, hit rate, hitrate, hit ratio",
         "mrr": "reciprocal rank",
         "exact match": "em",
+        "kappa": "qwk",
         "loss": "losses, cost, hploss",
         "error": "err, errors",
         "ppl": "perplexity",
@@ -74,6 +75,7 @@ MEASURED_ON_HELD_OUT = {
 USUAL = AGENT | MEASURED_ON_HELD_OUT | {
     "accuracy", "auc", "auprc", "f1", "iou", "dice", "psnr", "ssim", "mcc", "matthews", "kappa", "ter", "top", "eer",
     "matthews correlation coefficient", "matthews corrcoef", "dcg", "error rate", "merror", "recall at",
+    "uas", "las", "hota", "mota", "idf1", "pq", "nds", "fvd", "fad",
 }  # fmt: skip
 """Scores by which a field compares models, before their losses."""
 SECOND = {"precision", "recall", "specificity", "top", "error rate", "merror"}
@@ -83,12 +85,20 @@ BEFORE = {
     "dice": {"accuracy", "f1"} | SECOND, "psnr": {"ssim", "lpips"}, "ssim": {"lpips"},
     "fid": {"kid", "inception score", "psnr", "ssim", "lpips", "accuracy"} | SECOND,
     "wer": {"cer", "ter", "accuracy", "bleu"}, "cer": {"accuracy"}, "bleu": {"chrf", "ter", "accuracy"},
-    "mrr": {"hits"}, "elo": AGENT - {"elo"}, "xent": {"ppl"}, "rmse": {"mse"},
+    "mrr": {"hits"}, "elo": AGENT - {"elo"}, "xent": {"ppl"}, "rmse": {"mse"}, "las": {"uas"},
+    "hota": {"mota", "idf1", "ap"},
     **dict.fromkeys(("accuracy", "f1", "auc", "auprc", "mcc", "kappa"), SECOND),
 }  # fmt: skip
 """The first score of a field, and those that only go with it."""
 NEVER = {"latency", "true positives", "false positives", "false negatives", "inertia", "aic", "bic"}
 """Times and counts, though their direction is known."""
+OF_NO_MODEL = {
+    "batches", "bsz", "cpu", "done", "example", "examples", "figure", "flops", "fraction", "frame", "frames", "gpu",
+    "image", "images", "label", "labels", "prediction", "predictions", "progress", "queue", "ram", "runtime",
+    "sample", "samples", "seed", "sps", "steps", "throughput", "timestep", "timesteps", "token", "tokens", "update",
+    "updates", "ups", "usage", "util", "version", "word", "words", "wpb", "wps",
+}  # fmt: skip
+"""Words of tags that say nothing of a model, though they have a word for held-out data."""
 TELLING = {
     "bbox", "segm", "box", "a", "b", "m", "l", "squared", "absolute", "root", "log", "percentage", "relative",
     "symmetric", "word", "character", "char", "phone", "token", "level", "balanced", "adjusted", "class",
@@ -189,6 +199,13 @@ def data_of(tag: str) -> str:
     words = all_words_of(tag)
     held_out, training = (sum(word in known for word in words) for known in (HELD_OUT, TRAINING))
     return "" if not held_out + training else "held-out" if held_out >= training else "training"
+
+
+def may_be_of_a_model(tag: str) -> bool:
+    """Whether a tag without a known direction may be a metric of held-out data: none of its words speaks against it."""
+    words = {*all_words_of(tag)}
+    others = {word for word in words if word not in NEUTRAL_WORDS and not word.isdecimal()}
+    return bool(others) and data_of(tag) == "held-out" and not words & (OTHERWISE_WORDS | OF_NO_MODEL)
 
 
 def is_of_unseen_data(tag: str) -> bool:

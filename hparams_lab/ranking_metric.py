@@ -26,6 +26,7 @@ from hparams_lab.metric_words import (
     TEST,
     MetricTag,
     all_words_of,
+    may_be_of_a_model,
 )
 from hparams_lab.scalar import is_of_system
 
@@ -89,10 +90,17 @@ def choose(goals: Iterable[str], runs: Mapping[str, int], total: int = 0, declar
             why += [reason(kept) if callable(reason) else reason]
             left = kept
     left.sort(key=lambda tag: -tag.runs)
-    if len(_quantities(left)) != 1:
-        return Choice(None, others=tuple(tag.tag for tag in left))
+    is_sure = of_agent or not left or any(_is_unseen(tag) or tag.is_declared for tag in left)
+    unknown = [] if is_sure else _unknown(runs, {*tags}, log)
+    if len(_quantities(left)) != 1 or unknown:  # what was measured on held-out data may matter more
+        return Choice(None, others=(*unknown, *(tag.tag for tag in left)))
     first, *rest = [tag.tag for tag in sorted(left, key=lambda tag: (-tag.runs, len(tag.tag)))]
     return Choice(first, tuple(dict.fromkeys(filter(None, why))), (*rest, *passed))
+
+
+def _unknown(runs: Mapping[str, int], known: set[str], log: _Log) -> list[str]:
+    """The metrics of held-out data, by their words, whose better direction is not known."""
+    return [tag for tag, count in runs.items() if tag not in known and 2 * count >= log.most and may_be_of_a_model(tag)]
 
 
 def shared_tags(order: Iterable[str], runs: Iterable[tuple[str, Iterable[str]]]) -> list[str]:
@@ -166,8 +174,12 @@ def _held_out(tags: list[MetricTag], log: _Log) -> list[MetricTag]:
     return _least(tags, data)
 
 
+def _is_unseen(tag: MetricTag) -> bool:
+    return tag.is_held_out or tag.name in MEASURED_ON_HELD_OUT
+
+
 def _of_what_data(kept: list[MetricTag]) -> str:
-    if any(tag.is_held_out or tag.name in MEASURED_ON_HELD_OUT for tag in kept):
+    if any(map(_is_unseen, kept)):
         return "held-out"
     return "" if any(tag.is_of_training for tag in kept) else "not of training"
 
@@ -183,7 +195,7 @@ def _usual(tags: list[MetricTag], _log: _Log) -> list[MetricTag]:
     scores = _first_of_their_field([tag for tag in tags if tag.is_usual])
     of_parts = [tag for tag in scores if tag.name == "accuracy" and any(not word.isdecimal() for word in tag.of)]
     if len(_quantities(terms)) > 1 and of_parts:  # of a model with several outputs, whose loss is the sum of theirs
-        scores = [tag for tag in scores if tag not in of_parts] or losses or [*scores, *terms]
+        scores = [tag for tag in scores if not tag.of] or losses or [*scores, *terms]
     others = [tag for tag in tags if not tag.is_usual]
     return _whole(scores or losses or _first_of_their_field([tag for tag in others if not tag.of]) or others)
 

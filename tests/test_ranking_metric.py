@@ -150,6 +150,74 @@ LOOPS = [
     ("test_acc", "train_loss, train_acc, test_loss, test_acc, weight_norm, grad_norm, epoch"),
     ("validation_score", "training_loss, validation_loss, validation_score"),
     ("Mean_IoU", "Mean_IoU, Frequency_Weighted_IoU, Mean_Class_Accuracy, Overall_Accuracy, loss"),
+    ("val/map50-95", "val/map50, val/map50-95, val/precision, val/recall, train/loss"),
+    ("Validation/mAP", "Train/loss, Validation/loss, Validation/mAP, Validation/mAR"),
+    ("Train/loss", "Train/loss"),
+    ("val_f1_score", "val_f1_score, val_loss, val_precision, val_recall, train_loss"),
+    ("validation_accuracy", "train_accuracy, train_loss, validation_accuracy, validation_loss"),
+    ("epoch_accuracy", "epoch_accuracy, epoch_loss, batch_accuracy, batch_loss, keras_learning_rate"),
+    ("Accuracy/Test", "Accuracy/Train, Accuracy/Test, Loss/Train, Loss/Test, Gradients/norm"),
+    ("mean_test_score", "mean_test_score, std_test_score, rank_test_score, mean_fit_time, mean_score_time"),
+    ("test_set/accuracy", "test_set/accuracy, test_set/loss, train_set/accuracy, train_set/loss"),
+    ("loss/val_loss", "loss/train_loss, loss/val_loss, lr/lr"),
+    ("acc/val_acc", "loss/train_loss, loss/val_loss, acc/train_acc, acc/val_acc"),
+    ("Reward", "Reward, Episode_length, Loss, Epsilon"),
+    ("Rewards/mean", "Rewards/mean, Rewards/max, Rewards/min, Losses/policy, Losses/value"),
+    ("eval/avg_return", "eval/avg_return, eval/avg_length, train/q_loss, train/policy_loss, train/avg_return"),
+    ("Test/Reward", "Train/Reward, Test/Reward, Train/Loss"),
+    ("performance/return", "performance/return, loss/actor, loss/critic, misc/entropy"),
+    (None, "reward/player_1, reward/player_2, loss/policy"),
+    (None, "Loss_G, Loss_D, D(x), D(G(z))"),
+    ("FID", "Loss_G, Loss_D, FID, IS"),
+    ("val/bleu4", "val/bleu1, val/bleu2, val/bleu3, val/bleu4, val/loss"),
+    (None, "val/BLEU, val/METEOR, val/CIDEr, val/ROUGE_L, val/loss"),
+    ("eval/perplexity", "eval/perplexity, train/perplexity, lr"),
+    ("eval/loss", "eval/loss, eval/perplexity, train/loss"),
+    ("validation/WER", "train/loss, validation/loss, validation/WER, validation/CER"),
+    ("valid_wer", "train_loss, valid_loss, valid_wer, valid_ter"),
+    (None, "dev/em, dev/f1, train/loss"),
+    ("dev_las", "dev_uas, dev_las, train_loss"),
+    ("val_jaccard", "val_jaccard, val_loss, train_loss"),
+    ("Val/Dice", "Val/Dice, Val/Loss, Train/Loss, Val/HD95"),
+    (None, "Val/Dice_1, Val/Dice_2, Val/Dice_3, Train/Loss"),
+    ("Val/Dice_mean", "Val/Dice_1, Val/Dice_2, Val/Dice_mean, Train/Loss"),
+    (
+        "info/val_mean_dice",
+        "info/val_mean_dice, info/val_mean_hd95, info/total_loss, info/loss_ce, info/lr, info/val_1_dice, "
+        "info/val_2_dice",
+    ),
+    ("val_psnr", "train_loss, val_loss, val_psnr, val_ssim"),
+    (None, "val_l1, val_perceptual, train_l1"),
+    ("test_rmse", "train_rmse, test_rmse"),
+    (None, "test_rmse, test_r2, train_rmse"),
+    ("val_loss", "val_loss, val_r2, val_rmse, train_loss"),
+    ("val/auc", "val/auc, val/loss, train/loss, train/auc"),
+    ("valid/ndcg", "valid/ndcg, valid/loss, train/loss"),
+    ("val_auroc", "val_auroc, val_loss, train_auroc, train_loss"),
+    ("loss", "loss, mse"),
+    (None, "precision, recall"),
+    ("Train/Accuracy", "Train/Accuracy, Train/Loss, Train/LR"),
+    ("Loss", "Loss, lr, iter_time"),
+    ("eval_acc", "eval_acc, eval_acc_and_f1, eval_loss"),
+    ("test/accuracy", "test/accuracy, test/nll, test/ece, test/brier, train/nll"),
+    (None, "acc/source, acc/target, loss/cls, loss/domain"),
+    ("target_test/acc", "source_train/acc, target_test/acc, source_train/loss"),
+    ("val/HOTA", "val/HOTA, val/MOTA, val/IDF1, train/loss"),
+    (None, "val/SR, val/foo, loss"),
+    ("val_unseen/success_rate", "val_seen/success_rate, val_unseen/success_rate, loss/train"),
+    ("Evaluation/episode_reward", "Train/episode_reward, Evaluation/episode_reward, Train/critic_loss"),
+    (None, "best_fitness, mean_fitness, generation"),
+    ("test_reward_mean", "train_reward_mean, test_reward_mean, test_reward_max, loss"),
+    (None, "win_rate, mean_reward, policy_loss"),
+    ("val_balanced_accuracy", "val_balanced_accuracy, val_loss, train_loss"),
+    ("validation_mean_iou", "train_loss, validation_loss, validation_mean_iou, validation_pixel_accuracy"),
+    ("1_step/val_loss", "1_step/val_loss, 1_step/train_loss"),
+    ("Eval/mIoU", "Train/Loss, Eval/mIoU, Eval/mIoU_per_class/car, Eval/mIoU_per_class/road, Eval/Loss"),
+    ("Validation loss/total", "Validation loss/total, Validation loss/cls, Train loss/total, Train loss/cls"),
+    ("Total_Loss/val", "Total_Loss/train, Total_Loss/val, Class_Loss/val, Box_Loss/val"),
+    (None, "Class_Loss/val, Box_Loss/val, Class_Loss/train"),
+    ("AP/AP_val", "AP/AP_val, Loss/val, Loss/train, AP/AP50_val"),
+    ("KITTI/Car_3D_AP", "KITTI/Car_3D_AP, loss, lr"),
 ]
 """What people's own loops log, and what a careful person would rank by; None where that person would ask."""
 
@@ -251,6 +319,20 @@ def test_what_most_runs_have_ranks():
     assert choose(spelt, spelt, 24).tag == "val_accuracy"
 
 
+@pytest.mark.parametrize(
+    ("tags", "asks"),
+    [
+        ("train/loss val/SPL", True), ("loss accuracy val/SPL", True), ("train/loss val/SPL val/loss", False),
+        ("train/loss val/lr val/step eval/runtime eval/samples_per_second val/grad_norm", False),
+        ("train/loss eval/mean_ep_length", False), ("train/loss valid/num_updates valid/wps", False),
+        ("rollout/ep_rew_mean eval/SPL train/actor_loss", False), ("bbox/AP val/SPL", False),
+    ],
+)  # fmt: skip
+def test_an_unknown_metric_of_held_out_data_is_asked_for(tags, asks):
+    """A training loss says less than it, whatever it is; not so where something of held-out data is known."""
+    assert (chosen(tags.split()) is None) is asks
+
+
 def test_what_is_declared_ranks_before_what_is_only_logged():
     tags = ["train/epoch_accuracy", "validation/epoch_accuracy", "validation/epoch_loss", "accuracy"]
     assert chosen(tags) == "validation/epoch_accuracy"
@@ -312,6 +394,9 @@ def test_top_says_what_ranks_and_why(width, line, logs, lines_of, monkeypatch):
     )
     objective = json.loads(lines_of("top", directory, "--json", "--n", 1)[0])["objective"]
     assert (objective["metric"], objective["why"]) == ("val_loss", "held-out")
+    assert lines_of("show", directory, "run0")[-1].startswith("ranked by val_loss, least first: held-out, in 2 of 3 ")
+    assert lines_of("importance", directory)[-1] == "val_loss: held-out (--metric)"
+    assert json.loads(lines_of("importance", directory, "--json")[0])["why"] == "held-out"
     assert "Ranked by val_loss, least first: held-out, in 2 of 3 runs; also: train_loss, train_mae" in report(
         Study.of(lab.read(directory), "study")
     ).html("")

@@ -42,12 +42,13 @@ def command(logdir: Path, rule: Rule, group_by: GroupBy, as_json: bool) -> None:
     """
     results = read(logdir, thin=rule.by.thin, group_by=group_by)
     found = importance(results, rule.metric, rule.goal, rule.by)
+    why = "" if rule.metric else ", ".join(results.choice.why)
     if as_json:
-        click.echo(dump(_as_json(found)))
+        click.echo(dump(_as_json(found) | ({"why": why} if why else {})))
     else:
         for line in doubt(results):
             echo(line)
-        _show(found)
+        _show(found, f"{found.metric}: {why} (--metric)" if why else "")
 
 
 def _as_json(found: Importances) -> dict[str, object]:
@@ -56,7 +57,7 @@ def _as_json(found: Importances) -> dict[str, object]:
     return {"metric": found.metric, "enough": found.enough, "reason": found.reason or None, **numbers, "hparams": rows}
 
 
-def _show(found: Importances) -> None:
+def _show(found: Importances, why: str) -> None:
     console = Console()
     if found.rows:
         plain = console.options.ascii_only
@@ -71,6 +72,8 @@ def _show(found: Importances) -> None:
         console.print(table)
     console.print(Text(verdict(found), "" if found.enough else "yellow"))
     console.print(Text(_footer(found), "dim"))
+    if why:
+        console.print(Text(why, "dim"))
 
 
 def _bar(row: Importance, width: int, plain: bool) -> Text:

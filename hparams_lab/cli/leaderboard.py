@@ -15,8 +15,7 @@ from hparams_lab.cli.ranking import FIELDS, Name, Names, Ranking, comma_separate
 from hparams_lab.cli.table import UNLIMITED, Cell, Column, cut, fitted, outcome_cell, width_of
 from hparams_lab.events.instead import in_words, instead_of
 from hparams_lab.findings import Kind, said_of_mixed
-from hparams_lab.ranked_by import ranked_by, why_unranked
-from hparams_lab.ranking_metric import NAMED
+from hparams_lab.ranked_by import why_unranked
 from hparams_lab.results import Results, TrialResult
 from hparams_lab.scalar import is_of_system
 from hparams_lab.values import Value, format_value, told_apart
@@ -194,23 +193,12 @@ class Leaderboard:
         more = f"; {shown} shown, --n {len(matching)} for all" if len(matching) > shown else ""
         counts = counted(Counter(row.trial.outcome for row in matching))
         said = f"{among} trial{'s' * (len(trials) != 1)}{': ' * bool(counts)}{counts}{more}"
-        rule = self._rule(width)
+        rule = self.ranking.in_words(width)
         lines = [f"{said}; {rule}"] if rule.endswith(" first") else [said, rule]
         yield from (click.style(line, dim=True) for line in lines if line)
         if hidden:
             yield click.style(f"no room for {some(hidden)}: widen the terminal, or --columns, --json", dim=True)
         yield from damage(self.ranking.results, self._logdir)
-
-    def _rule(self, width: int) -> str:
-        """What ranks the trials and why, where nobody declared it, in a line that fits."""
-        ranking, results = self.ranking, self.results
-        if ranking.tag is None:
-            why = why_unranked(results, ranking.choice)
-            return f"ranked by none: {visible(why)}" if why else ""
-        if results.declared is not None and results.declared.objective:
-            return ""
-        shorter = [visible(ranked_by(results, ranking.choice, ranking.goal, most)) for most in range(NAMED, -1, -1)]
-        return next((said for said in shorter if len(said) <= width), shorter[-1])
 
 
 def the_same(values: Mapping[str, Value], width: int) -> tuple[str, str]:

@@ -14,8 +14,8 @@ import click
 
 from hparams_lab.curve import LAST, By
 from hparams_lab.errors import UsageError
-from hparams_lab.ranked_by import why_unranked
-from hparams_lab.ranking_metric import Choice
+from hparams_lab.ranked_by import ranked_by, why_unranked
+from hparams_lab.ranking_metric import NAMED, Choice
 from hparams_lab.results import Results, RunResult, TrialResult, nearest
 from hparams_lab.scalar import Goal
 from hparams_lab.values import Value
@@ -66,6 +66,16 @@ class Ranking:
     trials: tuple[TrialResult, ...]
     ranked: int
     choice: Choice = NO_CHOICE
+
+    def in_words(self, width: int) -> str:
+        """What ranks the trials and why, in a line that fits; empty where an objective is declared."""
+        if self.tag is None:
+            why = why_unranked(self.results, self.choice)
+            return f"ranked by none: {visible(why)}" if why else ""
+        if self.results.declared is not None and self.results.declared.objective:
+            return ""
+        shorter = [visible(ranked_by(self.results, self.choice, self.goal, most)) for most in range(NAMED, -1, -1)]
+        return next((said for said in shorter if len(said) <= width), shorter[-1])
 
     def rank(self, place: int) -> int | None:
         """The rank of the trial at a place (from 0); None for one that is only listed."""

@@ -141,6 +141,9 @@ class Shown:
             yield from ["", click.style(visible(f"other runs of the trial: {', '.join(others)}"), dim=True)]
         yield from _titled("provenance", _pairs(provenance_of(self.trial.runs[0])))
         yield from _titled(f"run again ({self.again.note})", [for_a_shell(self.again.command or "-")])
+        rule = self.ranking.in_words(width)
+        if self.ranking.choice.why or self.ranking.tag is None:
+            yield from ["", click.style(rule, dim=True)] if rule else []
         yield from damage(self.ranking.results, self.logdir)
 
     def _head(self) -> str:
