@@ -6,7 +6,7 @@ import json
 import pytest
 
 import hparams_lab as lab
-from hparams_lab.cli.table import width_of
+from hparams_lab.names import width_of
 
 
 def log(logdir, name, hparams, metrics, **options):

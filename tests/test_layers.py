@@ -45,6 +45,7 @@ LAYERS = (
         "overrides",
         "strategies",
         "words",
+        "names",
     ),
     # 1  protos and files
     (

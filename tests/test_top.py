@@ -10,7 +10,8 @@ import pytest
 import hparams_lab as lab
 from hparams_lab.cli.leaderboard import Asked, Leaderboard, the_same
 from hparams_lab.cli.ranking import Rule
-from hparams_lab.cli.table import Cell, Column, cut, fitted, width_of
+from hparams_lab.cli.table import Cell, Column, fitted
+from hparams_lab.names import cut, width_of
 from hparams_lab.words import sparkline, visible
 
 SPACE = [

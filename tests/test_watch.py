@@ -14,8 +14,8 @@ import time
 import pytest
 
 import hparams_lab as lab
-from hparams_lab.cli.table import cut
 from hparams_lab.events.logdir import load_sweep, save_sweep
+from hparams_lab.names import cut
 from hparams_lab.owner import owned
 from hparams_lab.paths import LogDirPaths
 

@@ -20,14 +20,17 @@ from hparams_lab.cli.ranking import Ranking, Rule, find_run, find_trial, ranking
 from hparams_lab.cli.table import Cell, Column, echo, fitted, outcome_cell, terminal_width
 from hparams_lab.errors import UsageError
 from hparams_lab.events.logdir import GroupBy, read
+from hparams_lab.names import common_part, cut_apart
 from hparams_lab.paths import local
 from hparams_lab.results import RunResult, TrialResult
 from hparams_lab.varying import varying
 from hparams_lab.where import MISSING
-from hparams_lab.words import dump, mean_in_words, runs_in_words, some, time_taken
+from hparams_lab.words import dump, mean_in_words, runs_in_words, some, time_taken, visible
 
 CLEAR = 2.0
 """A difference of means is clear when it is more than so many of its standard errors."""
+LONGEST_LABEL = 32
+"""A name is cut to no less at the head of its column, where it may stand in several lines."""
 VERDICTS = {"better": "green", "worse": "red", "unclear": "yellow"}
 NOT_COMPARED = ("command",)
 """Of the provenance, what is another for every run."""
@@ -173,18 +176,29 @@ class Comparison:
     def lines(self, width: int) -> Iterator[str]:
         """What differs, in a table of a column for each trial; values only where the differences have no room."""
         rest = {"hparams": self._hparams(), "metrics": [], "runs": self._runs(), "provenance": self._provenance()}
+        common, labels = self._labels(width)
         for with_differences in (True, False):
             sections = rest | {"metrics": self._metrics(with_differences)}
-            table, hidden = fitted(self._columns(sections), width)
+            table, hidden = fitted(self._columns(sections, labels), width)
             if not hidden:
                 break
         if any(fact.differs or self._everything for facts in sections.values() for fact in facts):
+            if common:
+                yield click.style(f"runs in {visible(common)}", dim=True)
             yield from table.lines
         if hidden:
             yield click.style(f"no room for {some(hidden)}: widen the terminal, or --json", dim=True)
         yield click.style(self._the_same(sections), dim=True)
 
-    def _columns(self, sections: Mapping[str, Sequence[Fact]]) -> list[Column]:
+    def _labels(self, width: int) -> tuple[str, list[str]]:
+        """What the names of all trials begin with, and what is left of each, as short as the width asks for."""
+        all_names = [trial.name for trial in self._first.ranking.trials]
+        is_one = len({one.logdir for one in self._trials}) == 1
+        common = common_part(all_names) if is_one else ""
+        labels = [visible(one.label.removeprefix(common)) for one in self._trials]
+        return common, cut_apart(labels, max(LONGEST_LABEL, width // (len(labels) + 1)))
+
+    def _columns(self, sections: Mapping[str, Sequence[Fact]], labels: Sequence[str]) -> list[Column]:
         """The names of the facts, and a column for each trial."""
         nothing = tuple(Cell("") for _ in self._trials)
         rows: list[tuple[Cell, ...]] = []
@@ -193,7 +207,7 @@ class Comparison:
             if shown:
                 rows += [(Cell(""), *nothing)] if rows else []
                 rows += [(Cell(title, dim=True), *nothing), *((Cell(f"  {one.name}"), *one.cells) for one in shown)]
-        heads = ["", *(one.label for one in self._trials)]
+        heads = ["", *labels]
         return [Column(head, [row[i] for row in rows], expendable=max(0, i - 2)) for i, head in enumerate(heads)]
 
     def _the_same(self, sections: Mapping[str, Sequence[Fact]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +13,10 @@ from typing import Any
 import click
 
 from hparams_lab.cli.ranking import FIELDS, Name, Names, Ranking, comma_separated
-from hparams_lab.cli.table import UNLIMITED, Cell, Column, cut, fitted, outcome_cell, width_of
+from hparams_lab.cli.table import UNLIMITED, Cell, Column, fitted, outcome_cell
 from hparams_lab.events.instead import in_words, instead_of
 from hparams_lab.findings import Kind, said_of_mixed
+from hparams_lab.names import common_part, cut, width_of
 from hparams_lab.ranked_by import why_unranked
 from hparams_lab.results import Results, TrialResult
 from hparams_lab.scalar import is_of_system
@@ -127,6 +129,8 @@ class Leaderboard:
         if same and not self._asked:
             head, shown = the_same(same, min(width, LONGEST_SAME))
             yield click.style(head, dim=True) + shown
+        if self._common:
+            yield click.style(f"runs in {visible(self._common)}", dim=True)
         if self.ranking.by.rule != "last":
             yield click.style(f"metrics are the {self.ranking.by} of each run", dim=True)
 
@@ -134,9 +138,11 @@ class Leaderboard:
         """Rank, trial, what varies, the metric that ranks, the others, time, and the outcome where it varies."""
         ranks = ["-" if row.rank is None else str(row.rank) for row in rows]
         trials = [row.trial for row in rows]
-        several = not self._asked and self._is_of_several_sweeps()
-        names = [trial.name.removeprefix(f"{trial.sweep}/") if several else trial.name for trial in trials]
-        first = [Column("rank", ranks, right=True), Column("trial", names)]
+        all_names = [self._called(trial) for trial in self.ranking.trials]
+        first = [
+            Column("rank", ranks, right=True),
+            Column("trial", [self._called(trial) for trial in trials], names=all_names),
+        ]
         if self._asked:
             named = [one for one in self._asked if (one.kind, one.name) not in (("field", "trial"), ("field", "run"))]
             return first + [self._column(one, place, trials) for place, one in enumerate(named, 1)]
@@ -154,6 +160,20 @@ class Leaderboard:
         yield Name("field", "seconds"), 10_000
         if len({row.trial.outcome for row in self._matching}) > 1:
             yield Name("field", "outcome"), 0
+
+    def _called(self, trial: TrialResult) -> str:
+        """The name of a trial in the table, without what is said elsewhere."""
+        return trial.name.removeprefix(f"{trial.sweep}/" if self._tells_sweep else self._common)
+
+    @functools.cached_property
+    def _tells_sweep(self) -> bool:
+        """Whether a column tells the sweep of each trial, which its name does not repeat."""
+        return not self._asked and self._is_of_several_sweeps()
+
+    @functools.cached_property
+    def _common(self) -> str:
+        """What the names of all trials begin with; that is said above the table."""
+        return "" if self._tells_sweep else common_part([trial.name for trial in self.ranking.trials])
 
     def _is_of_several_sweeps(self) -> bool:
         return len({row.trial.sweep for row in self._matching}) > 1

@@ -100,7 +100,7 @@ def _show(plan: Plan, gone: list[Removal], archive: Path | None, yes: bool) -> N
 
 def _columns(removals: Sequence[Removal]) -> list[Column]:
     columns = [
-        Column("run", [each.run.name for each in removals]),
+        Column("run", [each.run.name for each in removals], names=()),
         Column("outcome", [outcome_cell(each.run.outcome) for each in removals], expendable=3),
         Column("size", [in_bytes(each.size) for each in removals], right=True),
     ]

@@ -14,6 +14,7 @@ import click
 
 from hparams_lab.curve import LAST, By
 from hparams_lab.errors import UsageError
+from hparams_lab.names import common_part, cut_as
 from hparams_lab.ranked_by import ranked_by, why_unranked
 from hparams_lab.ranking_metric import NAMED, Choice
 from hparams_lab.results import Results, RunResult, TrialResult, nearest
@@ -206,8 +207,8 @@ def find_trial(ranking: Ranking, text: str, logdir: Path) -> TrialResult:
     Raises UsageError when there is none, or more than one.
     """
     name = _below(logdir, text)
-    ways = (_named(ranking, name), _ranked(ranking, text), _identified(ranking, text), _ending(ranking, name))
-    for found in (*ways, _around(ranking, logdir / name, logdir)):
+    ways = (_named(ranking, name), _ranked(ranking, text), _identified(ranking, text))
+    for found in (*ways, _shown_as(ranking, text), _ending(ranking, name), _around(ranking, logdir / name, logdir)):
         if len(found) > 1:
             names = ", ".join(visible(trial.name) for trial in found[:4]) + ", ..." * (len(found) > 4)
             raise UsageError(f"{text!r} may be any of {len(found)} trials ({names}); say more of it")
@@ -259,6 +260,19 @@ def _ranked(ranking: Ranking, text: str) -> list[TrialResult]:
 
 def _identified(ranking: Ranking, text: str) -> list[TrialResult]:
     return [trial for trial in ranking.trials if len(text) >= SHORTEST_ID and trial.id.startswith(text)]
+
+
+def _shown_as(ranking: Ranking, text: str) -> list[TrialResult]:
+    """The trials that a table shows under that name: without what all names begin with, or cut."""
+    trials = ranking.trials
+    common = common_part([trial.name for trial in trials])
+    named = _named(ranking, common + text) if common else []
+    if named or "…" not in text:
+        return named
+    for shown in ([visible(trial.name.removeprefix(common)) for trial in trials], [visible(t.name) for t in trials]):
+        if found := cut_as(text, shown):
+            return [trial for trial, name in zip(trials, shown, strict=True) if name in found]
+    return []
 
 
 def _ending(ranking: Ranking, name: str) -> list[TrialResult]:

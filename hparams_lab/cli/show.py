@@ -19,11 +19,12 @@ from hparams_lab.cli.log_tail import log_tail
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Ranking, Rule, find_run, find_trial, ranking_options
 from hparams_lab.cli.standing import going
-from hparams_lab.cli.table import GAP, Cell, Column, cut, echo, fitted, outcome_cell, ramp, terminal_width, width_of
+from hparams_lab.cli.table import GAP, Cell, Column, echo, fitted, outcome_cell, ramp, terminal_width
 from hparams_lab.curve import Scalars
 from hparams_lab.events.logdir import GroupBy, read
 from hparams_lab.events.reader import OUTCOME_TAG
 from hparams_lab.executors.job import notes_of
+from hparams_lab.names import cut, width_of
 from hparams_lab.paths import OUTPUT_LOG
 from hparams_lab.progress.standing import Going
 from hparams_lab.provenance import PROVENANCE_TAG

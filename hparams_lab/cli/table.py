@@ -6,6 +6,7 @@ Written without rich, whose tables take a tenth of a second to import.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
+from hparams_lab.names import cut, cut_apart, width_of
 from hparams_lab.results import Outcome
 from hparams_lab.words import COLOURS, RAMP, visible
 
@@ -23,12 +25,16 @@ if TYPE_CHECKING:
 GAP = 2
 NARROWEST_HEAD = 9
 """A head longer than its column's cells is broken over lines, but no narrower than this."""
+WIDEST_PART = 16
+"""A longer part of a head, without a place to break it, is broken anywhere."""
 NARROWEST = 12
 """A column that is never left out is cut to no fewer characters than this."""
 LONGEST = 40
 """Longer cells are cut where the width is limited."""
 LONGEST_OF_ALL = 400
 """Longer cells are cut everywhere."""
+SHARE_OF_NAMES = 3
+"""Names take a third of the width, and what the other columns leave."""
 UNLIMITED = 1_000_000
 
 
@@ -56,17 +62,21 @@ AnyCell: TypeAlias = "Cell | Text | str"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its head, its cells, and how soon it is left out where there is no room (0: never)."""
+    """A column: its head, its cells, and how soon it is left out where there is no room (0: never).
+
+    `names` is for cells that tell rows apart: they are cut so that they differ, from these too that have no row here.
+    """
 
     head: str
     cells: Sequence[AnyCell]
     expendable: int = 0
     right: bool = False
+    names: Sequence[str] | None = None
 
     @property
     def width(self) -> int:
         """How many characters it needs."""
-        return _Shown.of(self, LONGEST).width
+        return _Shown.of(self).cut(LONGEST).width
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,9 @@ class FittedTable:
 def fitted(columns: Sequence[Column], width: int) -> tuple[FittedTable, list[str]]:
     """The table of the columns that fit into `width` characters, and the heads of those that do not."""
     longest = LONGEST if width < UNLIMITED else LONGEST_OF_ALL
-    shown = [_Shown.of(column, longest) for column in columns]
+    of_names = min(max(2 * NARROWEST, width // SHARE_OF_NAMES), LONGEST_OF_ALL)
+    whole = [_Shown.of(column) for column in columns]
+    shown = [column.cut(longest if column.names is None else of_names) for column in whole]
     hidden = []
     while _excess(shown, width) > 0:
         least = max(shown, key=lambda column: column.expendable)
@@ -96,33 +108,52 @@ def fitted(columns: Sequence[Column], width: int) -> tuple[FittedTable, list[str
             break
         shown.remove(least)
         hidden.append(least.head)
+    shown = [column if column.names is None else _widened(column, -_excess(shown, width)) for column in shown]
     return FittedTable(tuple(_lines(shown))), hidden
 
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A column fit to be shown, and how many characters it needs."""
+    """A column fit to be shown, and how many characters it takes; `whole` are its cells before they were cut."""
 
     head: str
     cells: list[Cell]
     width: int
     expendable: int
     right: bool
+    names: list[str] | None
+    whole: list[Cell]
 
     @classmethod
-    def of(cls, column: Column, longest: int) -> _Shown:
+    def of(cls, column: Column) -> _Shown:
         head = visible(column.head)
-        cells = [_cut_cell(cell_of(cell), longest) for cell in column.cells]
-        needed = max((width_of(cell.text) for cell in cells), default=0)
-        width = max(needed, min(width_of(head), NARROWEST_HEAD))
-        return cls(head, cells, width, column.expendable, column.right)
+        cells = [cell_of(cell) for cell in column.cells]
+        width = max(_needed(cells), _head_width(head))
+        names = None if column.names is None else [*map(visible, column.names)]
+        return cls(head, cells, width, column.expendable, column.right, names, cells)
 
     def cut(self, width: int) -> _Shown:
-        return replace(self, cells=[_cut_cell(cell, width) for cell in self.cells], width=width)
+        """The column in no more than `width` characters."""
+        if self.names is not None:
+            own = [cell.text for cell in self.whole]
+            texts = cut_apart([*own, *self.names], width)[: len(own)]
+            cells = [_with_text(cell, text) for cell, text in zip(self.whole, texts, strict=True)]
+        else:
+            cells = [_with_text(cell, cut(cell.text, width)) for cell in self.whole]
+        return replace(self, cells=cells, width=min(width, max(_needed(cells), _head_width(self.head))))
 
 
-def _cut_cell(cell: Cell, width: int) -> Cell:
-    return cell if width_of(cell.text) <= width else replace(cell, text=cut(cell.text, width), ansi="")
+def _needed(cells: Sequence[Cell]) -> int:
+    return max((width_of(cell.text) for cell in cells), default=0)
+
+
+def _with_text(cell: Cell, text: str) -> Cell:
+    return cell if cell.text == text else replace(cell, text=text, ansi="")
+
+
+def _widened(column: _Shown, room: int) -> _Shown:
+    """A column of names with more of each name, where there is room."""
+    return column.cut(min(column.width + room, LONGEST_OF_ALL)) if room > 0 else column
 
 
 def _excess(columns: Sequence[_Shown], width: int) -> int:
@@ -178,37 +209,28 @@ def outcome_cell(outcome: Outcome) -> Cell:
     return Cell(str(outcome), COLOURS.get(outcome, "red"))
 
 
-def width_of(text: str) -> int:
-    """How many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
-def cut(text: str, width: int) -> str:
-    """A text in at most `width` columns; what is cut out of its middle leaves an ellipsis."""
-    if width_of(text) <= width:
-        return text
-    if width < 1:
-        return ""
-    head, tail = text[:width], text[-width:]
-    while width_of(head) > width // 2:
-        head = head[:-1]
-    while width_of(tail) > (width - 1) // 2:
-        tail = tail[1:]
-    return f"{head}…{tail}"
-
-
 def _broken(head: str, width: int) -> list[str]:
-    """A head in lines of at most `width`, broken at underscores and slashes where it has some."""
+    """A head in lines of at most `width`, broken at underscores, slashes and spaces where it has some."""
     lines = [""]
-    for part in head.replace("_", "_\0").replace("/", "/\0").split("\0"):
-        if lines[-1] and width_of(lines[-1]) + width_of(part) > width:
+    for part in _parts_of(head):
+        if lines[-1] and width_of(lines[-1]) + width_of(part.rstrip()) > width:
             lines.append("")
+        while width_of(part.rstrip()) > width > 0:
+            lines[-1:] = [part[:width], ""]
+            part = part[width:]
         lines[-1] += part
-    return lines
+    return [line.rstrip() for line in lines]
+
+
+def _parts_of(head: str) -> list[str]:
+    """What a head may be broken into."""
+    return re.findall(r"[^_/ ]*[_/ ]|[^_/ ]+", head)
+
+
+def _head_width(head: str) -> int:
+    """What a column is at least as wide as: a part of its head, or what makes few lines of it."""
+    longest = max((width_of(part.rstrip()) for part in _parts_of(head)), default=0)
+    return min(width_of(head), max(NARROWEST_HEAD, min(longest, WIDEST_PART)))
 
 
 def terminal_width() -> int:

@@ -15,7 +15,8 @@ import click
 
 from hparams_lab.cli.leaderboard import Leaderboard
 from hparams_lab.cli.standing import State
-from hparams_lab.cli.table import cut, echo, terminal_size, terminal_width
+from hparams_lab.cli.table import echo, terminal_size, terminal_width
+from hparams_lab.names import cut
 from hparams_lab.progress import lines as drawn
 from hparams_lab.progress.standing import Standing
 from hparams_lab.words import in_units, visible

@@ -14,7 +14,7 @@ from hparams_lab.curve import Scalars
 from hparams_lab.report.axis import Range
 from hparams_lab.report.plots import BEST, FAILED, PLAIN, PRUNED, Plot, figure, hover
 from hparams_lab.report.study import Point, Study, said_with, spaced
-from hparams_lab.report.text import as_label
+from hparams_lab.report.text import LONGEST_NAME, as_label
 from hparams_lab.results import Outcome, RunResult
 from hparams_lab.scalar import is_of_system
 
@@ -122,7 +122,7 @@ def _traces(study: Study, curve: _Curve) -> list[dict[str, Any]]:
     y = [_short(value) for value in points.values.tolist()]
     kind, colour, width, opacity = _style(curve)
     told = hover(study, curve.point).partition("<br>")
-    name = f"{as_label(curve.run.name)} ({curve.run.outcome})<br>{told[0]}{told[1]}{told[2]}"
+    name = f"{as_label(curve.run.name, LONGEST_NAME)} ({curve.run.outcome})<br>{told[0]}{told[1]}{told[2]}"
     common = {"type": "scatter", "legendgroup": kind, "showlegend": False, "hoverinfo": "text", "hovertext": name}
     line = {**common, "mode": "lines", "x": x, "y": y, "line": {"color": colour, "width": width}, "opacity": opacity}
     if kind in ("best", "completed") or not x:

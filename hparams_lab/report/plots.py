@@ -14,7 +14,7 @@ import numpy as np
 
 from hparams_lab.report.axis import Axis, Range
 from hparams_lab.report.study import Point, Study, said_with, shade, spaced
-from hparams_lab.report.text import as_label
+from hparams_lab.report.text import LONGEST_NAME, as_label
 from hparams_lab.results import Outcome
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def hover(study: Study, point: Point) -> str:
     """What is told of a trial under the pointer."""
     trial = point.trial
     value = f"{point.value:.6g}" if np.isfinite(point.value) else "none"
-    first = f"{as_label(trial.name)}: {as_label(study.title)} {value}"
+    first = f"{as_label(trial.name, LONGEST_NAME)}: {as_label(study.title)} {value}"
     if point.rank is None:
         first += f" ({trial.outcome})"
     told = [f"{as_label(n, 24)} = {as_label(trial.hparams[n])}" for n in study.varying[:12] if n in trial.hparams]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hparams_lab.errors import MissingExtraError
 from hparams_lab.findings import Kind, said_of_mixed
+from hparams_lab.names import common_part
 from hparams_lab.report import facts, page, plots
 from hparams_lab.report.curves import curves
 from hparams_lab.report.page import Section
@@ -244,8 +245,9 @@ def _trials(study: Study) -> Section:
     hparams, metrics = study.varying[:MOST_HPARAMS], _metrics(study)
     judged = [study.title] if study.tag else []
     heads = ["rank", "trial", *judged, *hparams, *map(study.results.title, metrics), "time", "outcome"]
-    rows = [_row(study, point, hparams, metrics) for point in shown]
-    said = []
+    common = common_part([point.trial.name for point in study.points])
+    rows = [_row(study, point, hparams, metrics, common) for point in shown]
+    said = [f"Runs in {as_html(common)}."] if common else []
     if len(study.points) > len(shown):
         said.append(f"The first {len(shown):,} of {len(study.points):,} trials; hparams-lab export writes all of them.")
     if len(study.varying) > len(hparams):
@@ -262,13 +264,13 @@ def _metrics(study: Study) -> list[str]:
     return [tag for tag in known if tag != study.tag and not is_of_system(tag)][:MOST_METRICS]
 
 
-def _row(study: Study, point: Point, hparams: Sequence[str], metrics: Sequence[str]) -> list[str]:
+def _row(study: Study, point: Point, hparams: Sequence[str], metrics: Sequence[str], common: str) -> list[str]:
     trial = point.trial
     means = trial.metrics
     value = facts.with_spread(study, point) if math.isfinite(point.value) else "–"
     return [
         str(point.rank or "–"),
-        as_html(trial.name),
+        as_html(trial.name.removeprefix(common)),
         *([value] if study.tag else []),
         *(as_html(format_value(trial.hparams[name])) if name in trial.hparams else "–" for name in hparams),
         *(facts.number(means[tag]) if tag in means else "–" for tag in metrics),

@@ -13,6 +13,8 @@ from hparams_lab.words import dump, visible
 
 LONGEST_CELL = 300
 LONGEST_LABEL = 40
+LONGEST_NAME = 120
+"""Of a run, whose name may differ from the others' in its middle only."""
 
 
 def clipped(text: str, most: int) -> str:
