@@ -28,10 +28,10 @@ index measure, ssim, msssim, bleu, sacrebleu, rouge, rougel, rougelsum, meteor, 
 score, bleurt, comet, clip score, clipscore, inception score, ndcg, dcg, mrr, reciprocal rank, hit, hits, hit rate,
 hitrate, hit ratio, silhouette, calinski harabasz, r2, r squared, rsquared, d2, explained variance, pearson, pearsonr,
 spearman, spearmanr, kendall, correlation, correlation coefficient, pck, cosine similarity, nmi, ami, ari, rand,
-adjusted mutual info, mutual info, homogeneity, completeness, v measure, fowlkes mallows, win, wins, winrate, success,
-successes, solved, pass rate, exact match, em, uas, las, hota, mota, idf1, pq, nds, qwk, return, returns, reward,
-rewards, rew, elo, eprewmean, ep ret, likelihood, log likelihood, loglikelihood, elbo, snr, sdr, sisdr, sisnr, pesq,
-stoi, concordance index, c index, cindex, sharpe, sharpe ratio
+adjusted mutual info, mutual info, homogeneity, completeness, v measure, fowlkes mallows, win, wins, won, winrate,
+success, successes, solved, pass rate, exact match, em, uas, las, hota, mota, idf1, pq, nds, qwk, return, returns,
+reward, rewards, rew, elo, eprewmean, ep ret, likelihood, log likelihood, loglikelihood, elbo, snr, sdr, sisdr, sisnr,
+pesq, stoi, concordance index, c index, cindex, sharpe, sharpe ratio
 """
 LESS = """
 loss, losses, logloss, mlogloss, merror, error, errors, err, cost, mse, rmse, mae, mape, smape, wape, msle, rmsle,

@@ -24,7 +24,8 @@ PASSING = {"batch", "step", "iter", "iteration", "iterations"}
 AVERAGES = {"macro": 1, "weighted": 2, "micro": 3}
 EPISODES = {"ep", "episode", "episodes", "episodic", "cumulative", "rollout"}
 OF_AGENTS_TRAINING = re.compile(
-    r"\b(policy|actor|advantages?|value loss|vf loss|value function|approx kl|td error|td loss|eprewmean)\b"
+    r"\b(policy|actor|advantages?|value loss|vf loss|value function|approx kl|td error|td loss|qf loss|q network loss|"
+    r"dqn|eprewmean)\b"
 )
 """Words of tags that only the training of an agent has."""
 SAME = {
@@ -60,7 +61,7 @@ SAME = {
         "return": "returns, ep ret",
         "reward": "rewards, rew, eprewmean",
         "success": "successes, solved, pass rate",
-        "win": "wins, winrate",
+        "win": "wins, winrate, won",
     }.items()
     for other in others.split(", ")
 }
@@ -85,7 +86,7 @@ BEFORE = {
     "dice": {"accuracy", "f1"} | SECOND, "psnr": {"ssim", "lpips"}, "ssim": {"lpips"},
     "fid": {"kid", "inception score", "psnr", "ssim", "lpips", "accuracy"} | SECOND,
     "wer": {"cer", "ter", "accuracy", "bleu"}, "cer": {"accuracy"}, "bleu": {"chrf", "ter", "accuracy"},
-    "mrr": {"hits"}, "elo": AGENT - {"elo"}, "xent": {"ppl"}, "rmse": {"mse"}, "las": {"uas"},
+    "mrr": {"hits"}, "elo": AGENT - {"elo"}, "xent": {"ppl"}, "rmse": {"mse"}, "las": {"uas"}, "return": {"reward"},
     "hota": {"mota", "idf1", "ap"},
     **dict.fromkeys(("accuracy", "f1", "auc", "auprc", "mcc", "kappa"), SECOND),
 }  # fmt: skip

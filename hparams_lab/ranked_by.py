@@ -7,15 +7,22 @@ from hparams_lab.results import Results
 from hparams_lab.scalar import Goal, is_of_system
 
 
-def ranked_by(results: Results, choice: Choice, goal: Goal, most: int = NAMED) -> str:
+def ranked_by(results: Results, choice: Choice, goal: Goal, most: int = NAMED, reasons: int = 2) -> str:
     """Which metric ranks, why, in how many runs it is where not in all, and at most so many of those that could too."""
     tag, runs = choice.tag, results.searched()
     having = sum(tag in run.metrics for run in runs)
     partly = f"in {having} of {len(runs)} runs" if having < len(runs) else ""
-    why = ", ".join(filter(None, [*choice.why[:2], partly]))
+    why = ", ".join(filter(None, [*choice.why[:reasons], partly]))
     also = f"; also: {choice.in_words(most, ', ')} (--metric)" if choice.others else ""
     first = "most" if goal == "max" else "least"
     return f"ranked by {results.title(tag or '')}, {first} first{': ' * bool(why)}{why}{also}"
+
+
+def ranked_by_within(width: int, results: Results, choice: Choice, goal: Goal) -> str:
+    """The same in so many columns, where it can be said shorter: with fewer other metrics, and with one reason."""
+    lengths = [(most, reasons) for most in range(NAMED, 0, -1) for reasons in (2, 1)] + [(0, 2), (0, 1)]
+    said = [ranked_by(results, choice, goal, most, reasons) for most, reasons in lengths]
+    return next((line for line in said if len(line) <= width), said[-1])
 
 
 def why_unranked(results: Results, choice: Choice) -> str:

@@ -202,7 +202,7 @@ def _usual(tags: list[MetricTag], _log: _Log) -> list[MetricTag]:
 
 def _of_what_kind(kept: list[MetricTag]) -> str:
     if all(tag.is_usual for tag in kept):
-        return "a usual score"
+        return "" if all(tag.name in AGENT for tag in kept) else "a usual score"
     return "the loss" if all(tag.name == "loss" and not tag.of for tag in kept) else ""
 
 
@@ -269,7 +269,7 @@ def _validation(tags: list[MetricTag], _log: _Log) -> list[MetricTag]:
 
 
 RULES: tuple[tuple[str | Callable[[list[MetricTag]], str], _Rule], ...] = (
-    ("what an agent is judged by", _of_an_agent),
+    ("an agent's score", _of_an_agent),
     ("", _in_most_runs),
     (_of_what_data, _held_out),
     ("declared", _declared),

@@ -218,6 +218,43 @@ LOOPS = [
     (None, "Class_Loss/val, Box_Loss/val, Class_Loss/train"),
     ("AP/AP_val", "AP/AP_val, Loss/val, Loss/train, AP/AP50_val"),
     ("KITTI/Car_3D_AP", "KITTI/Car_3D_AP, loss, lr"),
+    (
+        "test_return_mean",
+        "return_mean, return_std, test_return_mean, test_return_std, ep_length_mean, test_ep_length_mean, "
+        "loss, grad_norm, td_error_abs, q_taken_mean, target_mean, epsilon",
+    ),
+    (None, "return_mean, test_return_mean, battle_won_mean, test_battle_won_mean, loss, td_error_abs"),
+    (
+        "Return/Average",
+        "Return/Average, Return/Std, Return/Median, Return/Min, Return/Max, DiscountedReturn/Average, "
+        "NonzeroRewards/Average, Length/Average, loss/Average, gradNorm/Average",
+    ),
+    (None, "DQN/QFLossMean, DQN/QFLossStd, Epoch"),
+    ("episodic_return_test", "episodic_return_test, episodic_return_train, loss"),
+    (
+        "avg_reward/test",
+        "loss/critic_1, loss/critic_2, loss/policy, loss/entropy_loss, entropy_temprature/alpha, "
+        "reward/train, avg_reward/test",
+    ),
+    ("acc/top1", "loss, acc/top1, acc/top5, learning_rate"),
+    ("Test/Accuracy", "Train/loss, Test/Average loss, Test/Accuracy"),
+    (
+        "info/val_mean_dice",
+        "info/lr, info/total_loss, info/loss_ce, info/loss_dice, info/val_1_dice, info/val_1_hd95, "
+        "info/val_2_dice, info/val_2_hd95, info/val_mean_dice, info/val_mean_hd95",
+    ),
+    (
+        "mean_episode_reward",
+        "entropy_loss, policy_gradient_loss, value_function_loss, loss, rewards, learning_rate, advantage, "
+        "action_probability, total_timesteps, fps, mean_episode_length, mean_episode_reward",
+    ),
+    ("Extras/EpisodeRewardMean", "Extras/EpisodeRewardMean, Epoch, # Sample"),
+    ("info/total_loss", "info/lr, info/total_loss, info/loss_ce"),
+    (
+        "return_mean",
+        "time/frames, return_mean, return_std, return_min, return_max, num_frames_mean, entropy, value, "
+        "policy_loss, value_loss, grad_norm",
+    ),
 ]
 """What people's own loops log, and what a careful person would rank by; None where that person would ask."""
 
@@ -347,7 +384,7 @@ def test_what_is_declared_ranks_before_what_is_only_logged():
         ("train_loss val_loss", ("held-out",), "train_loss"),
         ("train/loss val/loss val/acc", ("held-out", "a usual score"), "val/loss train/loss"),
         ("val_loss val_mae loss", ("held-out", "the loss"), "val_mae loss"),
-        ("rollout/ep_rew_mean train/value_loss", ("what an agent is judged by",), "train/value_loss"),
+        ("rollout/ep_rew_mean train/value_loss", ("an agent's score",), "train/value_loss"),
         ("train_loss loss", ("not of training",), "train_loss"),
         ("reward_mean reward_max", ("a mean",), "reward_max"),
         ("epoch_loss batch_loss", ("not of a step",), "batch_loss"),

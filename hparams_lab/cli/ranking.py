@@ -15,8 +15,8 @@ import click
 from hparams_lab.curve import LAST, By
 from hparams_lab.errors import UsageError
 from hparams_lab.names import common_part, cut_as
-from hparams_lab.ranked_by import ranked_by, why_unranked
-from hparams_lab.ranking_metric import NAMED, Choice
+from hparams_lab.ranked_by import ranked_by_within, why_unranked
+from hparams_lab.ranking_metric import Choice
 from hparams_lab.results import Results, RunResult, TrialResult, nearest
 from hparams_lab.scalar import Goal
 from hparams_lab.values import Value
@@ -75,8 +75,7 @@ class Ranking:
             return f"ranked by none: {visible(why)}" if why else ""
         if self.results.declared is not None and self.results.declared.objective:
             return ""
-        shorter = [visible(ranked_by(self.results, self.choice, self.goal, most)) for most in range(NAMED, -1, -1)]
-        return next((said for said in shorter if len(said) <= width), shorter[-1])
+        return visible(ranked_by_within(width, self.results, self.choice, self.goal))
 
     def rank(self, place: int) -> int | None:
         """The rank of the trial at a place (from 0); None for one that is only listed."""
