@@ -6,12 +6,13 @@ import json
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hparams_lab.results import Outcome, RunResult, TrialResult
+from hparams_lab.results import Outcome, Results, RunResult, TrialResult
 from hparams_lab.values import format_value
 
 if TYPE_CHECKING:
@@ -63,6 +64,44 @@ def some(names: Iterable[str]) -> str:
     """The first three names, and how many more there are."""
     listed = list(names)
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3:,} more" if len(listed) > 3 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many runs, trials and sessions there are. Every command counts these, in these words.
+
+    A run is a training, with or without hyperparameters; a session a run with a session start, which TensorBoard's tab
+    shows; a trial the runs of one session group, or one run of its own.
+    """
+
+    runs: int
+    trials: int
+    sessions: int
+
+    @classmethod
+    def of(cls, results: Results) -> Counts:
+        """Those of a log directory."""
+        return cls(len(results.runs), len(results.trials), sum(run.is_session for run in results.runs))
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.runs + other.runs, self.trials + other.trials, self.sessions + other.sessions)
+
+    def __str__(self) -> str:
+        """`3 runs in 1 trial`, `2 runs, 2 trials, no hyperparameters`."""
+        joint = ", " if self.runs == self.trials else " in "
+        said = said_with(self.runs, "run") + joint + said_with(self.trials, "trial")
+        if self.sessions == self.runs:
+            return said
+        return f"{said}, {said_with(self.sessions, 'session') if self.sessions else 'no hyperparameters'}"
+
+    def as_json(self) -> dict[str, int]:
+        """The counts by name."""
+        return {"runs": self.runs, "trials": self.trials, "sessions": self.sessions}
+
+
+def said_with(count: int, what: str) -> str:
+    """A count with its noun: 1 trial, 2 trials."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def runs_in_words(trial: TrialResult, tag: str | None) -> str:

@@ -136,7 +136,7 @@ def test_the_command_takes_tensorboard_with_it_however_it_ends(logdir: Path) -> 
         try:
             for process in started:
                 assert process.stdout is not None
-                assert process.stdout.readline().startswith("1 trials in TensorBoard's HParams tab: http://127.0.0.1:")
+                assert process.stdout.readline().startswith("1 run, 1 trial; TensorBoard's HParams tab: http://127.0.0.1:")
                 assert process.stdout.readline() == "Ctrl-C stops it.\n"
             for process, end in zip(started, ends, strict=True):
                 process.send_signal(end)

@@ -46,6 +46,7 @@ from hparams_lab.doctor.tree import Tree
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.event_file import restart_event
 from hparams_lab.events.record import frame
+from hparams_lab.words import Counts
 
 Doctor = Callable[..., "Said"]
 ERRORS = {
@@ -97,7 +98,7 @@ def test_each_ailment_is_found_and_no_other(tmp_path: Path, name: str, doctor: D
 def test_a_directory_of_a_healthy_tool_has_none(tmp_path: Path) -> None:
     diagnosis = examine(write(tmp_path, TWO))
     assert diagnosis.ailments == ()
-    assert diagnosis.runs == 2
+    assert diagnosis.counts == Counts(2, 2, 2)
 
 
 def test_our_own_directories_are_healthy(tmp_path: Path, doctor: Doctor) -> None:
@@ -109,7 +110,7 @@ def test_our_own_directories_are_healthy(tmp_path: Path, doctor: Doctor) -> None
     assert names(tmp_path / "mine") == []
     assert names(tmp_path / "sweep") == []
     shown = doctor(tmp_path / "mine")
-    assert shown.words.endswith("mine: 2 runs, nothing is wrong")
+    assert shown.words.endswith("mine: 2 runs, 2 trials, nothing is wrong")
     assert shown.code == 0
 
 
@@ -125,7 +126,7 @@ def test_a_run_that_goes_on_is_no_ailment(tmp_path: Path, doctor: Doctor) -> Non
         diagnosis = examine(tmp_path)
         assert diagnosis.running == ("run-0000",)
         assert diagnosis.ailments == ()
-        assert "1 run (1 running)" in doctor(tmp_path).words
+        assert "1 run, 1 trial (1 running)" in doctor(tmp_path).words
 
 
 def test_files_of_one_process_and_of_a_later_one_are_no_two_writers(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_the_words_on_a_terminal(tmp_path: Path, doctor: Doctor, monkeypatch: py
     monkeypatch.setenv("COLUMNS", str(len(str(tmp_path)) + 80))  # no path is broken over two lines
     root = sick(tmp_path, "mixed-types")
     shown = doctor(root)
-    assert shown.words.startswith(f"{root}: 6 runs, 1 error error mixed-types hparam 'rate' has strings in 1 run,")
+    assert shown.words.startswith(f"{root}: 6 runs, 6 trials, 1 error error mixed-types hparam 'rate' has strings in 1")
     assert "TensorBoard shows: the table, until somebody sorts by this column: then an error" in shown.words
     assert "mended by: a column of strings" in shown.words
     assert shown.words.endswith(f"hparams-lab doctor {root} --repair --output DIR; or with --in-place")

@@ -427,7 +427,7 @@ def test_top_says_what_ranks_and_why(width, line, logs, lines_of, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
     assert lines_of("top", directory)[-1] == line
     assert lines_of("top", directory, "--metric", "train_loss")[-1] == (
-        "3 trials: 3 completed; ranked by train_loss, least first"
+        "3 runs, 3 trials: 3 completed; ranked by train_loss, least first"
     )
     objective = json.loads(lines_of("top", directory, "--json", "--n", 1)[0])["objective"]
     assert (objective["metric"], objective["why"]) == ("val_loss", "held-out")
@@ -459,7 +459,7 @@ def test_without_a_metric_that_ranks_all_but_ranks_works(kind, logs, lines_of, t
     directory = logs(tags, tags)
     said = lines_of("top", directory)
     assert [row.split()[1] for row in said if row.split()[0] == "-"] == ["run0", "run1"]
-    assert said[-1] == (f"ranked by none: {why}" if why else "2 trials: 2 completed")
+    assert said[-1] == (f"ranked by none: {why}" if why else "2 runs, 2 trials: 2 completed")
     for line in lines_of("top", directory, "--json")[:2]:
         assert json.loads(line)["rank"] is None
     assert "not ranked" in lines_of("show", directory, "run1")[0]

@@ -253,7 +253,7 @@ def test_the_command_writes_one_page_that_asks_for_nothing(lab_command, weird_tm
     logdir, page = weird_tmp_path / "logs", weird_tmp_path / "report.html"
     for n in range(3):
         logged(logdir, {"units": n}, n / 4)
-    assert lab_command("report", logdir, "-o", page) == (0, f"{page}: 4.8 MB, 3 trials\n", "")
+    assert lab_command("report", logdir, "-o", page) == (0, f"{page}: 4.8 MB, 3 runs, 3 trials\n", "")
     text = page.read_text(encoding="utf-8")
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
     assert re.fullmatch(

@@ -295,13 +295,13 @@ def test_the_notebook_shows_the_best_first():
     assert rows[0] == ["rank", "run", "acc", "loss", "units", "rate", "act", "bias", "time"]
     assert page.texts[10:14] == ["1", "run-0000", "0.6 ± 0.14 (n=2)", "0.2 ± 0.14 (n=2)"]
     assert page.texts[20:22] == ["-", "run-0002"]
-    assert page.texts[-1] == "2 trials: 1 completed, 1 diverged"
+    assert page.texts[-1] == "3 runs in 2 trials: 1 completed, 1 diverged"
 
 
 def test_the_notebook_shows_ten():
     runs = [run_result(number, {"units": number}, {"loss": [number]}) for number in range(12)]
     page = Cells(to_html(Results(None, tuple(runs))))
-    assert page.texts[-1] == "12 trials: 12 completed; the first 10 are shown"
+    assert page.texts[-1] == "12 runs, 12 trials: 12 completed; the first 10 are shown"
     assert len(page.texts) == 1 + 11 * 6
 
 

@@ -71,7 +71,7 @@ def test_the_table(top):
         ["-", "run-0005", "0.001", "sgd", "nan", "0.001333", "diverged"],
     ]
     assert all(re.fullmatch(r"\d+\.\d s", row[6]) for row in rows)
-    assert counts == ["6 trials: 4 completed, 1 diverged, 1 failed"]
+    assert counts == ["6 runs, 6 trials: 4 completed, 1 diverged, 1 failed"]
 
 
 def test_by_metric_goal_and_n(top):
@@ -80,7 +80,7 @@ def test_by_metric_goal_and_n(top):
     assert cells(top("--by", "mean-of-last-2", "--n", "1"))[3][4] == f"{0.999 * 0.875:.4g}"
     by_loss = cells(top("--metric", "loss", "--n", "2"))
     assert (by_loss[1][4:6], [row[1] for row in by_loss[2:4]]) == (["loss", "Accuracy"], ["run-0004", "run-0002"])
-    assert by_loss[-1] == ["6 trials: 4 completed, 1 diverged, 1 failed; 2 shown, --n 6 for all"]
+    assert by_loss[-1] == ["6 runs, 6 trials: 4 completed, 1 diverged, 1 failed; 2 shown, --n 6 for all"]
     assert [row[1] for row in cells(top("--metric", "loss", "--max"))[2:4]] == ["run-0000", "run-0002"]
     assert cells(top("--metric", "speed", "--min"))[1][4] == "speed"
 
@@ -200,7 +200,7 @@ def test_without_any_metric_the_trials_are_listed(tmp_path, top):
     with pytest.raises(OSError, match="disk"), lab.start_run(tmp_path, hparams={"x": 1}, provenance=False):
         raise OSError("disk")
     _, row, counts = cells(top(logdir=tmp_path))
-    assert (row[0], row[2], counts) == ("-", "1", ["1 trial: 1 failed"])
+    assert (row[0], row[2], counts) == ("-", "1", ["1 run, 1 trial: 1 failed"])
     assert strict(top("--json", logdir=tmp_path))[0]["objective"] is None
 
 

@@ -185,7 +185,7 @@ def seen(temporary: Path) -> set[str]:
 def test_another_host_is_warned_of(tmp_path: Path) -> None:
     with command(write(tmp_path, TWO), "--host", "0.0.0.0") as (_, said):
         assert said[0] == "warning: listening at 0.0.0.0; whoever reaches this machine can read the logs"
-        assert said[1].startswith("2 trials in TensorBoard's HParams tab: http://")
+        assert said[1].startswith("2 runs, 2 trials; TensorBoard's HParams tab: http://")
 
 
 def test_what_cannot_be_shown_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,7 +97,7 @@ def test_new_outcomes_are_found_by_their_names(lines_of, logs):
         assert (row["trial"], row["outcome"]) == (row["runs"][0]["trial"], "out of memory")
     said = lines_of("top", logs, "--where", "outcome = out of memory", refused=True)
     assert said.startswith("--where has at column 15 'of' where 'and', 'or' or the end belongs: ")
-    assert lines_of("top", logs)[-1] == "4 trials: 2 completed, 1 failed, 1 out of memory"
+    assert lines_of("top", logs)[-1] == "4 runs, 4 trials: 2 completed, 1 failed, 1 out of memory"
 
 
 def test_without_a_sweep_there_is_no_word_of_one(lines_of, tmp_path):
@@ -174,12 +174,12 @@ def test_watching_into_a_pipe_prints_a_table_for_each_change(tmp_path):
     with spawned(tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
         reading = threading.Thread(target=lambda: said.extend(watching.stdout))
         reading.start()
-        until(lambda: "1 trial: 1 completed; ranked by loss, least first\n" in said)
+        until(lambda: "1 run, 1 trial: 1 completed; ranked by loss, least first\n" in said)
         with lab.start_run(tmp_path, hparams={"x": 2}, name="two", provenance=False) as run:
             run.log({"loss": 0.5}, step=1)
             run.flush()
             until(lambda: "1 runs done, 1 running, 0 failed\n" in said)
-        until(lambda: "2 trials: 2 completed; ranked by loss, least first\n" in said)
+        until(lambda: "2 runs, 2 trials: 2 completed; ranked by loss, least first\n" in said)
         watching.send_signal(signal.SIGINT)
         assert (watching.wait(20), watching.stderr.read()) == (0, "")
         reading.join()
@@ -200,7 +200,7 @@ def test_watching_a_sweep_on_a_terminal(logs):
         until(lambda: b"no runner is at work" in said)
         watching.send_signal(signal.SIGINT)
         assert watching.wait(20) == 0
-        until(lambda: b"5 trials: " in said.partition(b"\x1b[?1049l")[2])
+        until(lambda: b"5 runs, 5 trials: " in said.partition(b"\x1b[?1049l")[2])
     on_the_other_screen, _, after = re.sub(r"\x1b\[\d+(;\d+)*m", "", said.decode()).partition("\x1b[?1049l")
     assert on_the_other_screen.startswith("\x1b[?1049h")
     for text in ("4/6 runs", "4 done", "1 running", "1 waiting", "2 failed", "best so far loss 1"):

@@ -18,7 +18,7 @@ from hparams_lab.doctor.view import View
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.instead import in_words
 from hparams_lab.events.nearby import no_directory
-from hparams_lab.words import visible
+from hparams_lab.words import said_with, visible
 
 SHOWN = 5
 
@@ -46,22 +46,31 @@ def command(logdirs: tuple[Path, ...], port: int, host: str, open_browser: bool,
     if not is_loopback(host):
         click.echo(f"warning: listening at {host}; whoever reaches this machine can read the logs", err=True)
     with ended_in_order(), contextlib.ExitStack() as stack:
-        views: list[View] = []
+        views: list[tuple[View, str]] = []
 
         def look() -> Path:
-            views.append(stack.enter_context(View(logdirs, load_fast == "false")))
-            return views[0].logdir
+            view = stack.enter_context(View(logdirs, load_fast == "false"))
+            views.append((view, what_is_shown(view)))  # while the server starts
+            return view.logdir
 
         with contextlib.suppress(KeyboardInterrupt):
             board = stack.enter_context(Board(look, port, [f"--load_fast={load_fast}"], host))
-            _show_withheld(views[0], logdirs)
-            for line in in_words(views[0].instead):
+            view, shown = views[0]
+            _show_withheld(view, logdirs)
+            for line in in_words(view.instead):
                 click.echo(line, err=True)
-            click.echo(f"{views[0].trials} trials in TensorBoard's HParams tab: {board.url}")
+            click.echo(f"{shown}: {board.url}")
             click.echo("Ctrl-C stops it.")
             if open_browser:
                 click.launch(board.url)
             board.wait()
+
+
+def what_is_shown(view: View) -> str:
+    """What there is, and how many rows the tab has where those are not the trials."""
+    counts, rows = view.counts, view.trials
+    said = "" if rows == counts.trials else f"{said_with(rows, 'row')} in "
+    return f"{counts}; {said}TensorBoard's HParams tab"
 
 
 class _Ended(BaseException):

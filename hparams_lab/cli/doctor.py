@@ -83,7 +83,7 @@ def _head(found: Diagnosis) -> str:
     warnings = len(found.ailments) - found.errors
     counts = [plural(found.errors, "error")] * bool(found.errors) + [plural(warnings, "warning")] * bool(warnings)
     running = f" ({len(found.running)} running)" if found.running else ""
-    return f"{visible(found.root)}: {plural(found.runs, 'run')}{running}, {' and '.join(counts) or 'nothing is wrong'}"
+    return f"{visible(found.root)}: {found.counts}{running}, {' and '.join(counts) or 'nothing is wrong'}"
 
 
 def _show_ailment(console: Console, ailment: Ailment) -> None:

@@ -16,7 +16,7 @@ from hparams_lab.cli.ranking import Rule, ranking_options
 from hparams_lab.cli.table import GAP, Column, echo, fitted
 from hparams_lab.events.logdir import GroupBy, read
 from hparams_lab.importance import Importance, Importances, importance
-from hparams_lab.words import dump
+from hparams_lab.words import Counts, dump
 
 WIDEST_BAR, NARROWEST_BAR = 40, 10
 
@@ -44,20 +44,21 @@ def command(logdir: Path, rule: Rule, group_by: GroupBy, as_json: bool) -> None:
     found = importance(results, rule.metric, rule.goal, rule.by)
     why = "" if rule.metric else ", ".join(results.choice.why)
     if as_json:
-        click.echo(dump(_as_json(found) | ({"why": why} if why else {})))
+        click.echo(dump(_as_json(found, Counts.of(results)) | ({"why": why} if why else {})))
     else:
         for line in doubt(results):
             echo(line)
-        _show(found, f"{found.metric}: {why} (--metric)" if why else "")
+        _show(found, Counts.of(results), f"{found.metric}: {why} (--metric)" if why else "")
 
 
-def _as_json(found: Importances) -> dict[str, object]:
+def _as_json(found: Importances, counts: Counts) -> dict[str, object]:
     rows = [{"hparam": row.name, "share": row.mean, "low": row.low, "high": row.high} for row in found.rows]
     numbers = {"score": found.score, "trials": found.n, "left_out": found.left_out}
-    return {"metric": found.metric, "enough": found.enough, "reason": found.reason or None, **numbers, "hparams": rows}
+    more = {**numbers, "counts": counts.as_json(), "hparams": rows}
+    return {"metric": found.metric, "enough": found.enough, "reason": found.reason or None, **more}
 
 
-def _show(found: Importances, why: str) -> None:
+def _show(found: Importances, counts: Counts, why: str) -> None:
     console = Console()
     if found.rows:
         plain = console.options.ascii_only
@@ -71,7 +72,7 @@ def _show(found: Importances, why: str) -> None:
         table, _ = fitted([*columns, Column("", bars, expendable=2)], console.width)
         console.print(table)
     console.print(Text(verdict(found), "" if found.enough else "yellow"))
-    console.print(Text(_footer(found), "dim"))
+    console.print(Text(_footer(found, counts), "dim"))
     if why:
         console.print(Text(why, "dim"))
 
@@ -102,8 +103,8 @@ def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
 
 
-def _footer(found: Importances) -> str:
-    trials = f"{found.n} trial{'s' * (found.n != 1)}"
-    left_out = f"; {found.left_out} left out, which did not complete" if found.left_out else ""
+def _footer(found: Importances, counts: Counts) -> str:
+    without = counts.trials - found.n
+    left_out = f"; {without:,} left out, not completed or without {found.metric}" if without else ""
     unexplained = f"; {max(0.0, 1 - found.score):.0%} is explained by no hparam" if found.enough else ""
-    return f"{trials}{left_out}{unexplained}"
+    return f"{counts}{left_out}{unexplained}"

@@ -22,7 +22,7 @@ from hparams_lab.results import Results, TrialResult
 from hparams_lab.scalar import is_of_system
 from hparams_lab.values import Value, format_value, told_apart
 from hparams_lab.where import MISSING, Condition
-from hparams_lab.words import counted, mean_in_words, run_as_json, some, time_taken, visible
+from hparams_lab.words import Counts, counted, mean_in_words, run_as_json, said_with, some, time_taken, visible
 
 LOGGED_SHOWN = 4
 """So many metrics are shown where none is declared."""
@@ -209,10 +209,11 @@ class Leaderboard:
 
     def _below(self, hidden: Sequence[str], shown: int, width: int) -> Iterator[str]:
         trials, matching = self.ranking.trials, self._matching
-        among = f"{len(matching)} of {len(trials)}" if len(matching) < len(trials) else str(len(trials))
+        among = f"{len(matching)} of {said_with(len(trials), 'trial')}"
+        among = among if len(matching) < len(trials) else str(Counts.of(self.results))
         more = f"; {shown} shown, --n {len(matching)} for all" if len(matching) > shown else ""
         counts = counted(Counter(row.trial.outcome for row in matching))
-        said = f"{among} trial{'s' * (len(trials) != 1)}{': ' * bool(counts)}{counts}{more}"
+        said = f"{among}{': ' * bool(counts)}{counts}{more}"
         rule = self.ranking.in_words(width)
         lines = [f"{said}; {rule}"] if rule.endswith(" first") else [said, rule]
         yield from (click.style(line, dim=True) for line in lines if line)

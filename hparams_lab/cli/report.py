@@ -56,7 +56,8 @@ def command(
     from hparams_lab.report.pictures import check_pictures, draw_pictures, write_pictures
     from hparams_lab.report.predictions import predictions_section
     from hparams_lab.report.sections import report
-    from hparams_lab.report.study import Study, said_with
+    from hparams_lab.report.study import Study
+    from hparams_lab.words import Counts, said_with
 
     plotly_js = _plotly_js()
     check_target(output, force)
@@ -68,7 +69,7 @@ def command(
     pictures = draw_pictures(made.plots) if png else {}
     with appearing(output, force) as file:
         file.write(made.html(plotly_js).encode())
-    click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {said_with(len(study.points), 'trial')}")
+    click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {Counts.of(results)}")
     if png:
         write_pictures(png, pictures)
         click.echo(f"{png}: {said_with(len(pictures), 'picture')}")

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hparams_lab.words import Counts
+
 
 class Severity(str, enum.Enum):
     """How bad it is."""
@@ -42,7 +44,7 @@ class Diagnosis:
     """What is wrong with a log directory, errors first; `running` names the runs that a process writes just now."""
 
     root: Path
-    runs: int
+    counts: Counts
     ailments: tuple[Ailment, ...]
     running: tuple[str, ...] = ()
 
@@ -66,7 +68,7 @@ class Diagnosis:
         ailments = [{**asdict(ailment), "severity": str(ailment.severity)} for ailment in self.ailments]
         return {
             "logdir": str(self.root),
-            "runs": self.runs,
+            **self.counts.as_json(),
             "running": list(self.running),
             "healthy": self.is_healthy,
             "ailments": ailments,

@@ -23,6 +23,7 @@ from hparams_lab.doctor.checks import group_of
 from hparams_lab.doctor.columns import shared_metrics, whole_experiment
 from hparams_lab.doctor.cures import Cure, session_of, without_experiment
 from hparams_lab.doctor.deadly import deadly, loops, why_deadly
+from hparams_lab.doctor.examine import counts_of
 from hparams_lab.doctor.parted import Moved, moved
 from hparams_lab.doctor.tree import FileFacts, Tree, facts_of
 from hparams_lab.errors import LogDirError
@@ -32,6 +33,7 @@ from hparams_lab.events.instead import Instead
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.paths import LogDirPaths, lies_in, local
 from hparams_lab.scratch import scratch
+from hparams_lab.words import Counts
 
 LOOK_SECONDS = 2.0
 
@@ -71,8 +73,13 @@ class View:
         self._looks: threading.Thread | None = None
 
     @property
+    def counts(self) -> Counts:
+        """What the directories hold, as every command counts it."""
+        return sum((counts_of(tree) for tree in self._trees.values()), Counts(0, 0, 0))
+
+    @property
     def trials(self) -> int:
-        """How many rows the tab will have."""
+        """How many rows the tab will have: fewer than there are trials where some have no session, or are withheld."""
         shown = [run for tree in self._trees.values() for run in tree.sessions if not self._hides(run.files)]
         others = [part for parts in self._parts.values() for part in parts if part.is_session]
         others = [part for part in others if part.lacks_a_session or not self._hides(part.files)]

@@ -15,7 +15,7 @@ from hparams_lab.report.study import Point, Study, listed, said_with
 from hparams_lab.report.text import as_html
 from hparams_lab.results import Outcome, RunResult
 from hparams_lab.values import Value, format_value
-from hparams_lab.words import BROKEN, in_units, runs_in_words
+from hparams_lab.words import BROKEN, Counts, in_units, runs_in_words
 
 if TYPE_CHECKING:
     from hparams_lab.importance import Importances
@@ -130,9 +130,7 @@ def outcomes_in_words(study: Study) -> str:
     """How many trials and runs there are, and how they ended."""
     outcomes = [point.trial.outcome for point in study.points]
     counts = [f"{outcomes.count(outcome):,} {outcome}" for outcome in Outcome if outcome in outcomes]
-    runs = len(study.results.runs)
-    of_runs = f" of {said_with(runs, 'run')}" if runs != len(outcomes) else ""
-    return f"{said_with(len(outcomes), 'trial')}{of_runs}: {', '.join(counts) or 'none'}"
+    return f"{Counts.of(study.results)}: {', '.join(counts) or 'none'}"
 
 
 def time_in_words(study: Study) -> str:

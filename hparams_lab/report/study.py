@@ -13,6 +13,7 @@ from hparams_lab.ranking_metric import Choice
 from hparams_lab.results import Results, TrialResult
 from hparams_lab.scalar import Goal, checked_goal
 from hparams_lab.values import Value
+from hparams_lab.words import said_with as said_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +129,6 @@ def spaced(found: Sequence[Ranked], most: int) -> list[Ranked]:
 def shade(rank: int, count: int) -> float:
     """A rank as a number from 1 (the best) to 0 (the worst)."""
     return 1.0 - (rank - 1) / max(count - 1, 1)
-
-
-def said_with(count: int, what: str) -> str:
-    """A count with its noun: 1 trial, 2 trials."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:

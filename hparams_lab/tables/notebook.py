@@ -10,7 +10,7 @@ from hparams_lab.results import Outcome, Results, TrialResult
 from hparams_lab.scalar import is_of_system
 from hparams_lab.tables import logged_tags
 from hparams_lab.values import told_apart
-from hparams_lab.words import runs_in_words, visible
+from hparams_lab.words import Counts, runs_in_words, visible
 
 SHOWN_TRIALS = 10
 SHOWN_HPARAMS = 8
@@ -86,4 +86,4 @@ def _summary(results: Results, shown: int) -> str:
     outcomes = [trial.outcome for trial in results.trials]
     said = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in Outcome if outcome in outcomes)
     more = f"; the first {shown} are shown" if shown < len(outcomes) else ""
-    return f"{len(outcomes)} trials: {said}{more}"
+    return f"{Counts.of(results)}: {said}{more}"

@@ -225,5 +225,6 @@ def test_in_tensorboard(tmp_path, lines_of):
         assert values(group)["val/accuracy"] == pytest.approx(mean)
         assert values(group)["mean_test_score"] == pytest.approx(mean)
     assert len(runs) == 1
-    assert lines_of("doctor", logdir) == [f"{logdir}: 12 runs, nothing is wrong"]
+    trials = len(lab.read(logdir).trials)
+    assert lines_of("doctor", logdir) == [f"{logdir}: 12 runs in {trials} trials, nothing is wrong"]
     assert "val/accuracy" in lines_of("top", logdir)[0]
