@@ -25,6 +25,8 @@ Messages say what came, what was wanted and the way out, in one line.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
     "DataError",
     "DeclarationError",
@@ -104,3 +106,14 @@ class MissingExtraError(HParamsLabError, ImportError):
 
 class Pruned(Exception):
     """Raised inside a train function when its run is to stop early."""
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The way out of a misspelt name: the names most like it, or all there are."""
+    import difflib  # slow to import, and seldom needed
+
+    close = difflib.get_close_matches(name, known, n=3)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
+    return f"there are {shown}" if known else "there are none"

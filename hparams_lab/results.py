@@ -5,7 +5,6 @@ These are facts read back from event files; the runner yields the same types liv
 
 from __future__ import annotations
 
-import difflib
 import enum
 import itertools
 import math
@@ -20,7 +19,7 @@ from hparams_lab.curve import LAST, NO_SCALARS, By
 from hparams_lab.curve import Scalars as Scalars
 from hparams_lab.declared import Declared
 from hparams_lab.direction import goal_of_tag, told_by
-from hparams_lab.errors import UsageError
+from hparams_lab.errors import UsageError, nearest
 from hparams_lab.findings import Finding
 from hparams_lab.ranking_metric import Choice, choose, shared_tags
 from hparams_lab.scalar import Goal, checked_goal, is_of_system
@@ -295,8 +294,7 @@ class Results:
 
         Of several sweeps it is one that all have. Raises UsageError for none, and for several that are equally likely.
         """
-        found = self.choice
-        if found.tag is None:
+        if (found := self.choice).tag is None:
             raise UsageError(found.way_out([tag for tag in self.tags if not is_of_system(tag)]))
         return found.tag
 
@@ -308,13 +306,13 @@ class Results:
         runs, objectives = self.searched(), [declared.objective for declared in self.sweeps.values()]
         said = [tag for tag in objectives if tag]
         tags = shared_tags([*said, *self.tags], ((run.sweep, run.metrics) for run in runs))
-        if len({*objectives}) == 1 and said[:1] == tags[:1] != []:
+        if len({*objectives}) == 1 and said and said[0] == tags[0]:
             return Choice(tags[0])
-        counts = Counter(tag for run in runs for tag in run.metrics)
-        return choose([tag for tag in tags if self.goal_of(tag)], counts, len(runs), said or self._declared_tags())
+        known, counts = [tag for tag in tags if self.goal_of(tag)], Counter(tag for run in runs for tag in run.metrics)
+        return choose(known, counts, len(runs), said or self._declared_tags())
 
     def searched(self) -> Sequence[RunResult]:
-        """The runs that have hparams; all of them where none has."""
+        """The runs that have hparams; all where none has."""
         return [run for run in self.runs if run.hparams] or self.runs
 
     def tag_of(self, metric: str | None) -> str:
@@ -376,15 +374,6 @@ class Results:
         from hparams_lab.tables.notebook import to_html
 
         return to_html(self)
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """The way out of a misspelt name: the names most like it, or all there are."""
-    close = difflib.get_close_matches(name, known, n=3)
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    return f"there are {shown}" if known else "there are none"
 
 
 def group_trials(runs: Iterable[RunResult]) -> Iterator[TrialResult]:

@@ -13,11 +13,11 @@ from typing import Any
 import click
 
 from hparams_lab.curve import LAST, By
-from hparams_lab.errors import UsageError
+from hparams_lab.errors import UsageError, nearest
 from hparams_lab.names import common_part, cut_as
 from hparams_lab.ranked_by import ranked_by_within, why_unranked
 from hparams_lab.ranking_metric import Choice
-from hparams_lab.results import Results, RunResult, TrialResult, nearest
+from hparams_lab.results import Results, RunResult, TrialResult
 from hparams_lab.scalar import Goal
 from hparams_lab.values import Value
 from hparams_lab.where import MISSING

@@ -11,8 +11,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from hparams_lab.errors import UsageError
-from hparams_lab.results import nearest
+from hparams_lab.errors import UsageError, nearest
 from hparams_lab.values import unwrap
 
 DATA = ("X", "y")
