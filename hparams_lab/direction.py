@@ -21,17 +21,17 @@ accuracy, acc, precision, average precision, avg precision, prec, recall, sensit
 npv, true positive rate, true negative rate, true positives, true negatives, positive predictive value, negative
 predictive value, positive likelihood ratio, top1, top3, top5, top10, top 1, top 3, top 5, top 10, top k, f1, f2, f 5,
 fbeta, f beta, fscore, f score, fmeasure, f measure, kappa, mcc, matthews, matthews correlation coefficient, matthews
-corrcoef, auc, auroc, auprc, aupr, aucpr, pr auc, auc pr, prc, roc, ap, aps, apm, apl, map, mar, ar, average recall,
-iou, miou, io u, jaccard, giou, jaccard index, jaccard coef, dice, dsc, dice coef, dice coefficient, psnr, peak signal
-noise ratio, peak signal to noise ratio, structural similarity, structural similarity index, structural similarity
-index measure, ssim, msssim, bleu, sacrebleu, rouge, rougel, rougelsum, meteor, cider, spice, chrf, bertscore, bert
-score, bleurt, comet, clip score, clipscore, inception score, ndcg, dcg, mrr, reciprocal rank, hit, hits, hit rate,
-hitrate, hit ratio, silhouette, calinski harabasz, r2, r squared, rsquared, d2, explained variance, pearson, pearsonr,
-spearman, spearmanr, kendall, correlation, correlation coefficient, pck, cosine similarity, nmi, ami, ari, rand,
-adjusted mutual info, mutual info, homogeneity, completeness, v measure, fowlkes mallows, win, wins, won, winrate,
-success, successes, solved, pass rate, exact match, em, uas, las, hota, mota, idf1, pq, nds, qwk, return, returns,
-reward, rewards, rew, elo, eprewmean, ep ret, likelihood, log likelihood, loglikelihood, elbo, snr, sdr, sisdr, sisnr,
-pesq, stoi, concordance index, c index, cindex, sharpe, sharpe ratio
+corrcoef, auc, auroc, auprc, aupr, aucpr, pr auc, auc pr, prauc, rocauc, prc, roc, ap, aps, apm, apl, map, mar, ar,
+average recall, iou, miou, io u, jaccard, giou, jaccard index, jaccard coef, dice, dsc, dice coef, dice coefficient,
+psnr, peak signal noise ratio, peak signal to noise ratio, structural similarity, structural similarity index,
+structural similarity index measure, ssim, msssim, bleu, sacrebleu, rouge, rougel, rougelsum, meteor, cider, spice,
+chrf, bertscore, bert score, bleurt, comet, clip score, clipscore, inception score, ndcg, dcg, mrr, reciprocal rank,
+hit, hits, hit rate, hitrate, hit ratio, silhouette, calinski harabasz, r2, r squared, rsquared, d2, explained
+variance, pearson, pearsonr, spearman, spearmanr, kendall, correlation, correlation coefficient, pck, cosine
+similarity, nmi, ami, ari, rand, adjusted mutual info, mutual info, homogeneity, completeness, v measure, fowlkes
+mallows, win, wins, won, winrate, success, successes, solved, pass rate, exact match, em, uas, las, hota, mota, idf1,
+pq, nds, qwk, return, returns, reward, rewards, rew, elo, eprewmean, ep ret, likelihood, log likelihood,
+loglikelihood, elbo, snr, sdr, sisdr, sisnr, pesq, stoi, concordance index, c index, cindex, sharpe, sharpe ratio
 """
 LESS = """
 loss, losses, logloss, mlogloss, merror, error, errors, err, cost, mse, rmse, mae, mape, smape, wape, msle, rmsle,
@@ -42,8 +42,8 @@ error rate, mpjpe, nme, wer, cer, ter, der, eer, mcd, hamming, hinge, wasserstei
 deviance, gamma deviance, poisson deviance, tweedie deviance, pinball, huber, logcosh, log cosh, kld, kl divergence,
 kullback leibler, js divergence, divergence, chamfer, hausdorff, hd95, ade, fde, epe, fpr, fpr95, fnr, false positive
 rate, false negative rate, false alarm rate, miss rate, false positives, false negatives, negative likelihood ratio,
-misclassification, failure rate, collision rate, crash rate, ece, calibration error, silog, latency, aic, bic,
-inertia, hploss, hpmse
+misclassification, failure rate, collision rate, crash rate, ece, calibration error, silog, abs rel, sq rel, latency,
+aic, bic, inertia, hploss, hpmse
 """
 OTHERWISE = """
 grad, grads, gradient, gradients, gradnorm, norm, norms, scale, scaler, scaling, lr, weight, weights, wd, coef, coeff,

@@ -37,8 +37,8 @@ SAME = {
         "recall": "tpr, sensitivity",
         "ap": "map, aps, apm, apl, average precision, avg precision",
         "average recall": "ar, mar",
-        "auc": "auroc, roc, roc auc",
-        "auprc": "aupr, aucpr, pr auc, auc pr, prc",
+        "auc": "auroc, roc, roc auc, rocauc",
+        "auprc": "aupr, aucpr, pr auc, auc pr, prauc, prc",
         "f1": "fscore, f score, f measure, fmeasure",
         "iou": "miou, io u, jaccard, jaccard index, jaccard coef",
         "dice": "dsc, dice coef, dice coefficient",
@@ -53,6 +53,8 @@ SAME = {
         "mrr": "reciprocal rank",
         "exact match": "em",
         "kappa": "qwk",
+        "clip score": "clipscore",
+        "c index": "cindex, concordance index",
         "loss": "losses, cost, hploss",
         "error": "err, errors",
         "ppl": "perplexity",
@@ -75,8 +77,8 @@ MEASURED_ON_HELD_OUT = {
 """Scores that nobody computes in training."""
 USUAL = AGENT | MEASURED_ON_HELD_OUT | {
     "accuracy", "auc", "auprc", "f1", "iou", "dice", "psnr", "ssim", "mcc", "matthews", "kappa", "ter", "top", "eer",
-    "matthews correlation coefficient", "matthews corrcoef", "dcg", "error rate", "merror", "recall at",
-    "uas", "las", "hota", "mota", "idf1", "pq", "nds", "fvd", "fad",
+    "matthews correlation coefficient", "matthews corrcoef", "dcg", "error rate", "merror", "recall at", "precision at",
+    "epe", "clip score", "c index", "uas", "las", "hota", "mota", "idf1", "pq", "nds", "fvd", "fad",
 }  # fmt: skip
 """Scores by which a field compares models, before their losses."""
 SECOND = {"precision", "recall", "specificity", "top", "error rate", "merror"}
@@ -87,7 +89,7 @@ BEFORE = {
     "fid": {"kid", "inception score", "psnr", "ssim", "lpips", "accuracy"} | SECOND,
     "wer": {"cer", "ter", "accuracy", "bleu"}, "cer": {"accuracy"}, "bleu": {"chrf", "ter", "accuracy"},
     "mrr": {"hits"}, "elo": AGENT - {"elo"}, "xent": {"ppl"}, "rmse": {"mse"}, "las": {"uas"}, "return": {"reward"},
-    "hota": {"mota", "idf1", "ap"},
+    "hota": {"mota", "idf1"},
     **dict.fromkeys(("accuracy", "f1", "auc", "auprc", "mcc", "kappa"), SECOND),
 }  # fmt: skip
 """The first score of a field, and those that only go with it."""
@@ -180,8 +182,8 @@ def _as_it_counts(name: str, words: set[str], tag: str) -> str:
         return "error rate"
     if name == "precision" and "prec" in words and {"1", "5"} & {*numbers_of(tag)}:  # of ImageNet's classic script
         return "accuracy"
-    if name == "recall" and ("@" in tag or "at" in words):
-        return "recall at"
+    if name in ("precision", "recall") and ("@" in tag or "at" in words):
+        return f"{name} at"
     return "token accuracy" if name == "accuracy" and {"token", "tokens"} & words else name
 
 
