@@ -148,10 +148,12 @@ def test_what_is_below_belongs_to_the_session_of_its_process_or_time(tmp_path, p
 
 def test_what_one_file_does_not_tell_apart_is_said(tmp_path):
     file = write(tmp_path / "v", 1, [0.5], A)
-    file.write_bytes(file.read_bytes() + start(A))
+    file.write_bytes(file.read_bytes() + start(A) + start({"layers": 2}) + start({**A, "rate": 0.5}))
     assert read(tmp_path).findings == ()
+    assert "mixed-sessions" not in [one.name for one in diagnosis_of(Tree(tmp_path)).ailments]
     file.write_bytes(file.read_bytes() + start(B))
     (finding,) = read(tmp_path).findings
+    assert "mixed-sessions" in [one.name for one in diagnosis_of(Tree(tmp_path)).ailments]
     assert (finding.kind, finding.file) == (Kind.MIXED, str(file))
     assert "2 sessions of different values" in finding.reason
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from tensorboard.plugins.hparams.plugin_data_pb2 import SessionStartInfo
+
 from hparams_lab.doctor.ailment import Ailment, Severity, plural
 from hparams_lab.doctor.tree import FileFacts, RunFacts, Tree
 from hparams_lab.events.instead import NO_RECORD, Instead, instead_of
 from hparams_lab.events.sessions import Written, sessions_of
-from hparams_lab.events.stored import group_key
+from hparams_lab.events.stored import contradict, group_key
 from hparams_lab.findings import Finding, Kind
 
 ERROR, WARNING = Severity.ERROR, Severity.WARNING
@@ -264,8 +266,29 @@ def writers_of(run: RunFacts) -> list[list[FileFacts]]:
 
 def written(file: FileFacts) -> Written:
     """What tells whose a file is."""
-    values = frozenset(group_key(start.hparams) for start in file.starts)
+    starts = [*file.starts[:1], *_others(file)]
+    values = frozenset(group_key(start.hparams) for start in starts)
     return Written(file.path.name, file.is_own, file.tags, values, file.first, file.last)
+
+
+def _others(file: FileFacts) -> list[SessionStartInfo]:
+    """The session starts of a file that contradict its first."""
+    return [start for start in file.starts[1:] if contradict(file.starts[0], start)]
+
+
+def mixed_sessions(tree: Tree) -> Iterator[Ailment]:
+    """Files with several sessions."""
+    files = [file.name for _, file in tree.files if not file.is_own and _others(file)]
+    if files:
+        yield Ailment(
+            "mixed-sessions",
+            ERROR,
+            f"{plural(len(files), 'file')} with several sessions of different values",
+            "the values of the first, and the points of all",
+            "nothing here tells which points are whose; log each into a directory of its own",
+            tuple(files),
+            repairable=False,
+        )
 
 
 def guests(tree: Tree) -> Iterator[Ailment]:
@@ -302,6 +325,6 @@ def many_files(tree: Tree) -> Iterator[Ailment]:
 
 
 CHECKS = (
-    wild_lengths, not_events, misfits, corrupt, odd_scalars, unreadable, two_writers, torn, empty, left, no_sessions,
-    split_groups, guests, many_files,
+    wild_lengths, not_events, misfits, corrupt, odd_scalars, unreadable, two_writers, mixed_sessions, torn, empty,
+    left, no_sessions, split_groups, guests, many_files,
 )  # fmt: skip

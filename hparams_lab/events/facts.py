@@ -15,6 +15,7 @@ from hparams_lab.events import summaries
 from hparams_lab.events.event_file import is_own
 from hparams_lab.events.final import FINAL_TAG, Final, finals_of
 from hparams_lab.events.restarts import before, without_overtaken
+from hparams_lab.events.stored import contradict
 
 _OUR_ID = re.compile("[0-9a-f]{16}")
 """Our trials' ids, as `values.trial_id` makes them."""
@@ -34,7 +35,7 @@ class Facts:
 
     def __init__(self, thin: Thin | None = None) -> None:
         self.start: SessionStartInfo | None = None
-        self.others: list[SessionStartInfo] = []  # later starts in the same file, of other values
+        self.others: list[SessionStartInfo] = []  # later starts in the same file that contradict it
         self.end: SessionEndInfo | None = None
         self.end_at = 0  # where its record is
         self.experiment: Any = None
@@ -97,7 +98,7 @@ class Facts:
         if kind == "session_start_info":
             if self.start is None:
                 self.start = data.session_start_info
-            elif data.session_start_info.hparams and data.session_start_info.hparams != self.start.hparams:
+            elif contradict(self.start, data.session_start_info):
                 self.others.append(data.session_start_info)
         elif kind == "session_end_info" and self.end is None:
             self.end, self.end_at = data.session_end_info, offset

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import json_format
+from tensorboard.plugins.hparams.plugin_data_pb2 import SessionStartInfo
 
 from hparams_lab.events.summaries import plain_value
 from hparams_lab.values import Value, canonical, trial_id
@@ -19,6 +20,14 @@ def as_text(value: Any) -> str:
         return "None"
     plain = plain_value(value)
     return json.dumps(json_format.MessageToDict(value)) if plain is None else str(plain)
+
+
+def contradict(one: SessionStartInfo, other: SessionStartInfo) -> bool:
+    """Whether two session starts give one name two values. Lightning says what is added to a session in another."""
+    return any(
+        name in one.hparams and one.hparams[name].SerializeToString() != value.SerializeToString()
+        for name, value in other.hparams.items()
+    )
 
 
 def group_key(values: Mapping[str, Any]) -> str:
