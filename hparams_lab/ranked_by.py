@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hparams_lab.ranking_metric import NAMED, Choice
 from hparams_lab.results import Results
-from hparams_lab.scalar import Goal, is_of_system
+from hparams_lab.scalar import Goal, telling
 
 
 def ranked_by(results: Results, choice: Choice, goal: Goal, most: int = NAMED, reasons: int = 2) -> str:
@@ -31,5 +31,5 @@ def why_unranked(results: Results, choice: Choice) -> str:
         return f"whether more or less of {choice.tag!r} is better is not declared; say --max or --min"
     if choice.others:
         return f"{choice.in_words()} are equally likely; name one with --metric"
-    logged = any(not is_of_system(tag) for tag in results.tags)
+    logged = telling(results.tags, results.runs)
     return "no metric's better direction is known; name one with --metric and --max or --min" if logged else ""

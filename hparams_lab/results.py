@@ -22,7 +22,7 @@ from hparams_lab.direction import goal_of_tag, told_by
 from hparams_lab.errors import UsageError, nearest
 from hparams_lab.findings import Finding
 from hparams_lab.ranking_metric import Choice, choose, shared_tags
-from hparams_lab.scalar import Goal, checked_goal, is_of_system
+from hparams_lab.scalar import Goal, checked_goal, telling
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value, short
 from hparams_lab.varying import varying
@@ -286,7 +286,7 @@ class Results:
     def is_objective_sure(self) -> bool:
         """Whether the objective is declared, or the only metric that was logged."""
         declared = {each.objective for each in (self.declared, *self.sweeps.values()) if each}
-        return self.objective in declared or [tag for tag in self.tags if not is_of_system(tag)] == [self.objective]
+        return self.objective in declared or telling(self.tags, self.runs) == [self.objective]
 
     @property
     def objective(self) -> str:
@@ -295,7 +295,7 @@ class Results:
         Of several sweeps it is one that all have. Raises UsageError for none, and for several that are equally likely.
         """
         if (found := self.choice).tag is None:
-            raise UsageError(found.way_out([tag for tag in self.tags if not is_of_system(tag)]))
+            raise UsageError(found.way_out(telling(self.tags, self.runs)))
         return found.tag
 
     @property

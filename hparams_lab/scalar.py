@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast, get_args
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal, Protocol, cast, get_args
 
 from hparams_lab.errors import UsageError
 from hparams_lab.tensors import SymbolicError, is_symbolic, whole_of
@@ -18,6 +19,9 @@ SYSTEM_PREFIX = "sys/"
 
 LARGEST_SCALAR = 3.4028235677973366e38
 """Beyond this a value is infinite in the 32 bits that TensorBoard's scalars have."""
+
+PLACEHOLDER, UNSET = "hp_metric", -1.0
+"""The metric that Lightning logs for its hyperparameters, and its value until someone logs another."""
 
 RESERVED_TAGS = "_hparams_/"
 """Where TensorBoard's HParams plugin keeps its own."""
@@ -60,3 +64,24 @@ def checked_step(step: Any) -> int:
 def is_of_system(tag: str) -> bool:
     """Whether a tag is a sample of the machine, at seconds since the start where others have steps."""
     return tag.startswith(SYSTEM_PREFIX)
+
+
+class Measured(Protocol):
+    """What has metrics: a run."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The last value of each tag."""
+
+
+def is_placeholder(tag: str, runs: Iterable[Measured]) -> bool:
+    """Whether a tag holds nothing: Lightning's `hp_metric` where it is -1 in every run, or in none at all.
+
+    Source: https://lightning.ai/docs/pytorch/stable/extensions/logging.html
+    """
+    return tag.rpartition("/")[2] == PLACEHOLDER and all(run.metrics.get(tag, UNSET) == UNSET for run in runs)
+
+
+def telling(tags: Iterable[str], runs: Collection[Measured]) -> list[str]:
+    """The tags that are shown unasked: no samples of the machine, and no placeholder."""
+    return [tag for tag in tags if not is_of_system(tag) and not is_placeholder(tag, runs)]

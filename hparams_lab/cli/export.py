@@ -18,7 +18,8 @@ from hparams_lab.events.logdir import GroupBy, read
 from hparams_lab.export import FORMATS, check_target, export, format_of
 from hparams_lab.paths import local
 from hparams_lab.results import Results, TrialResult
-from hparams_lab.tables import Table, point_tables, runs_table, trials_table
+from hparams_lab.scalar import is_placeholder
+from hparams_lab.tables import Table, logged_tags, point_tables, runs_table, trials_table
 from hparams_lab.where import parse_where
 
 STREAMS = [name.removeprefix(".") for name, known in FORMATS.items() if known.is_text]
@@ -89,7 +90,8 @@ def tables_of(results: Results, rows: str | None, trials: list[TrialResult] | No
     """The tables with a row per run, trial or point, of these trials (None: of all)."""
     if rows == "scalars":
         return point_tables(results, trials)
-    return [(trials_table if rows == "trials" else runs_table)(results, trials)]
+    tags = [tag for tag in logged_tags(results) if not is_placeholder(tag, results.runs)]
+    return [(trials_table if rows == "trials" else runs_table)(results, trials, tags)]
 
 
 def _noun(rows: str | None, count: int) -> str:

@@ -19,7 +19,7 @@ from hparams_lab.findings import Kind, said_of_mixed
 from hparams_lab.names import common_part, cut, width_of
 from hparams_lab.ranked_by import why_unranked
 from hparams_lab.results import Results, TrialResult
-from hparams_lab.scalar import is_of_system
+from hparams_lab.scalar import telling
 from hparams_lab.values import Value, format_value, told_apart
 from hparams_lab.where import MISSING, Condition
 from hparams_lab.words import Counts, counted, mean_in_words, run_as_json, said_with, some, time_taken, visible
@@ -182,7 +182,7 @@ class Leaderboard:
         """The metrics shown unasked: the one that ranks, and those declared, or some that were logged."""
         results, tag = self.ranking.results, self.ranking.tag
         declared = [tag for one in (results.declared, *results.sweeps.values()) if one for tag in one.metrics]
-        shown = [tag for tag in declared or sorted(results.tags) if not is_of_system(tag)]
+        shown = telling(declared or sorted(results.tags), results.runs)
         return [*dict.fromkeys([*([] if tag is None else [tag]), *(shown if declared else shown[:LOGGED_SHOWN])])]
 
     def _column(self, asked: Name, expendable: int, trials: Sequence[TrialResult]) -> Column:

@@ -16,7 +16,7 @@ from hparams_lab.report.plots import BEST, FAILED, PLAIN, PRUNED, Plot, figure, 
 from hparams_lab.report.study import Point, Study, said_with, spaced
 from hparams_lab.report.text import LONGEST_NAME, as_label
 from hparams_lab.results import Outcome, RunResult
-from hparams_lab.scalar import is_of_system
+from hparams_lab.scalar import telling
 
 MOST_TAGS, MOST_CURVES, MOST_POINTS = 5, 60, 300
 MOST_PRUNED = 20
@@ -42,7 +42,7 @@ def curves(study: Study) -> list[Plot]:
 
 def _curved(run: RunResult) -> list[str]:
     many = (tag for tag, scalars in run.columns.items() if len(scalars.values) > 1)
-    return [tag for tag in many if not is_of_system(tag)]
+    return telling(many, [run])
 
 
 def _is_of(study: Study, tag: str) -> bool:

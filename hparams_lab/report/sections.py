@@ -19,7 +19,7 @@ from hparams_lab.report.parallel import chosen_in_words, parallel
 from hparams_lab.report.plots import MOST_SLICES, Plot
 from hparams_lab.report.study import Point, Study, said_with
 from hparams_lab.report.text import as_html, as_html_block
-from hparams_lab.scalar import is_of_system
+from hparams_lab.scalar import telling
 from hparams_lab.values import format_value
 from hparams_lab.words import in_units
 
@@ -261,7 +261,7 @@ def _metrics(study: Study) -> list[str]:
     """The other metrics: the declared ones, else the first that were logged."""
     declared = study.results.declared
     known = list(declared.metrics) if declared else list(study.results.tags)
-    return [tag for tag in known if tag != study.tag and not is_of_system(tag)][:MOST_METRICS]
+    return [tag for tag in telling(known, study.results.runs) if tag != study.tag][:MOST_METRICS]
 
 
 def _row(study: Study, point: Point, hparams: Sequence[str], metrics: Sequence[str], common: str) -> list[str]:

@@ -88,8 +88,10 @@ def _encodable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def runs_table(results: Results, trials: Sequence[TrialResult] | None = None) -> Table:
-    """One row per run, of these trials (all when left out)."""
+def runs_table(
+    results: Results, trials: Sequence[TrialResult] | None = None, tags: Sequence[str] | None = None
+) -> Table:
+    """One row per run, of these trials (all when left out), with a column for each of the tags (all when left out)."""
     runs = _runs(results, trials)
     fixed = _sweep_column(results, [run.sweep for run in runs])
     fixed += [
@@ -101,11 +103,14 @@ def runs_table(results: Results, trials: Sequence[TrialResult] | None = None) ->
         Column("ended", [run.ended for run in runs], "time"),
         Column("seconds", [run.seconds for run in runs], "float"),
     ]
-    metrics = {tag: Column.of(tag, (run.metrics.get(tag) for run in runs), "float") for tag in logged_tags(results)}
+    tags = logged_tags(results) if tags is None else tags
+    metrics = {tag: Column.of(tag, (run.metrics.get(tag) for run in runs), "float") for tag in tags}
     return _named(fixed, _hparam_columns(results, [run.hparams for run in runs]), metrics)
 
 
-def trials_table(results: Results, trials: Sequence[TrialResult] | None = None) -> Table:
+def trials_table(
+    results: Results, trials: Sequence[TrialResult] | None = None, tags: Sequence[str] | None = None
+) -> Table:
     """One row per trial: each metric's mean over its `n` runs, and its spread where there is one.
 
     The spread of `loss`, its sample standard deviation, is in `loss.spread`. Where some runs of a trial lack it, how
@@ -121,7 +126,8 @@ def trials_table(results: Results, trials: Sequence[TrialResult] | None = None) 
         Column("seconds", [trial.seconds for trial in which], "float"),
     ]
     means = [trial.metrics for trial in which]
-    metrics = {tag: Column.of(tag, (found.get(tag) for found in means), "float") for tag in logged_tags(results)}
+    tags = logged_tags(results) if tags is None else tags
+    metrics = {tag: Column.of(tag, (found.get(tag) for found in means), "float") for tag in tags}
     if any(len(trial.runs) > 1 for trial in which):
         metrics = dict(_with_spreads(metrics, which, means))
     return _named(fixed, _hparam_columns(results, [trial.hparams for trial in which]), metrics)

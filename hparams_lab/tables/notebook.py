@@ -7,7 +7,7 @@ from html import escape
 
 from hparams_lab.errors import UsageError
 from hparams_lab.results import Outcome, Results, TrialResult
-from hparams_lab.scalar import is_of_system
+from hparams_lab.scalar import telling
 from hparams_lab.tables import logged_tags
 from hparams_lab.values import told_apart
 from hparams_lab.words import Counts, runs_in_words, visible
@@ -61,7 +61,7 @@ def _html_columns(
 
 
 def _shown_metrics(results: Results, ranking: str | None) -> list[str]:
-    others = [tag for tag in logged_tags(results) if not is_of_system(tag)]
+    others = telling(logged_tags(results), results.runs)
     return list(dict.fromkeys([*([ranking] if ranking else []), *others]))[:SHOWN_METRICS]
 
 
