@@ -38,7 +38,8 @@ class Declared:
         self.name: str | None = found.get("name")
         self.hparams: dict[str, Mapping[str, Any]] = {str(hparam["name"]): hparam for hparam in found["hparams"]}
         self.metrics: dict[str, Mapping[str, Any]] = {str(metric["tag"]): metric for metric in found["metrics"]}
-        self.objective: str | None = found["objective"]
+        objective = found["objective"]
+        self.objective: str | None = objective if isinstance(objective, str) else None  # a file may hold anything
         self._casts = {name: _cast(hparam.get("domain")) for name, hparam in self.hparams.items() if typed}
 
     @classmethod
