@@ -16,6 +16,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionS
 from hparams_lab.curve import Scalars
 from hparams_lab.events.record import HEADER_SIZE
 
+MOMENT = 1.0
+"""In seconds: the first values of metrics and the hyperparameters are logged in less."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -56,7 +59,8 @@ def span_of(
         return Span(started, last, False)
     if not written:  # Guild, which tells the truth, but no times
         return Span(started, last, bool(start.start_time_secs))
-    return Span(started, last, bool(times) and not _goes_on(written, times) and not _begins(written, times))
+    is_told = _trained(written, times) and not _goes_on(written, times) and not _begins(written, times)
+    return Span(started, last, is_told)
 
 
 def _goes_on(end: float, times: Sequence[tuple[float, float]]) -> bool:
@@ -68,6 +72,14 @@ def _goes_on(end: float, times: Sequence[tuple[float, float]]) -> bool:
     """
     begun = [last > end for first, last in times if first < end]
     return 2 * sum(begun) > len(begun) if begun else bool(times)
+
+
+def _trained(end: float, times: Sequence[tuple[float, float]]) -> bool:
+    """Whether there was a training before the end: a curve of several points, or more than a moment.
+
+    A first value of each metric, which Lightning logs with the hyperparameters, is none.
+    """
+    return any(first < end and (first < min(last, end) or end - first > MOMENT) for first, last in times)
 
 
 def _begins(end: float, times: Sequence[tuple[float, float]]) -> bool:
