@@ -76,20 +76,20 @@ MEASURED_ON_HELD_OUT = {
 }  # fmt: skip
 """Scores that nobody computes in training."""
 USUAL = AGENT | MEASURED_ON_HELD_OUT | {
-    "accuracy", "auc", "auprc", "f1", "iou", "dice", "psnr", "ssim", "mcc", "matthews", "kappa", "ter", "top", "eer",
-    "matthews correlation coefficient", "matthews corrcoef", "dcg", "error rate", "merror", "recall at", "precision at",
-    "epe", "clip score", "c index", "uas", "las", "hota", "mota", "idf1", "pq", "nds", "fvd", "fad",
+    "accuracy", "balanced accuracy", "auc", "auprc", "f1", "iou", "dice", "psnr", "ssim", "mcc", "matthews",
+    "kappa", "ter", "top", "eer", "matthews correlation coefficient", "matthews corrcoef", "dcg", "error rate",
+    "merror", "recall at", "precision at", "epe", "clip score", "c index", "uas", "las", "hota", "mota", "idf1",
+    "pq", "nds", "fvd", "fad",
 }  # fmt: skip
 """Scores by which a field compares models, before their losses."""
 SECOND = {"precision", "recall", "specificity", "top", "error rate", "merror"}
 """Scores that only go with others, or say the same as an accuracy."""
 BEFORE = {
-    "ap": {"accuracy", "iou", "average recall", "f1"} | SECOND, "iou": {"accuracy", "f1"} | SECOND,
-    "dice": {"accuracy", "f1"} | SECOND, "psnr": {"ssim", "lpips"}, "ssim": {"lpips"},
-    "fid": {"kid", "inception score", "psnr", "ssim", "lpips", "accuracy"} | SECOND,
-    "wer": {"cer", "ter", "accuracy", "bleu"}, "cer": {"accuracy"}, "bleu": {"chrf", "ter", "accuracy"},
-    "mrr": {"hits"}, "elo": AGENT - {"elo"}, "xent": {"ppl"}, "rmse": {"mse"}, "las": {"uas"}, "return": {"reward"},
-    "hota": {"mota", "idf1"},
+    "ap": {"iou", "average recall", "f1"} | SECOND, "iou": {"accuracy", "balanced accuracy"} | SECOND,
+    "dice": {"accuracy", "balanced accuracy"} | SECOND, "psnr": {"ssim", "lpips"}, "ssim": {"lpips"},
+    "fid": {"kid", "inception score"} | SECOND, "wer": {"cer", "ter", "accuracy"}, "cer": {"accuracy"},
+    "bleu": {"chrf", "ter", "accuracy"}, "mrr": {"hits"}, "las": {"uas"}, "hota": {"mota", "idf1"},
+    "elo": AGENT - {"elo"}, "return": {"reward"}, "xent": {"ppl"}, "rmse": {"mse"},
     **dict.fromkeys(("accuracy", "f1", "auc", "auprc", "mcc", "kappa"), SECOND),
 }  # fmt: skip
 """The first score of a field, and those that only go with it."""
@@ -104,7 +104,7 @@ OF_NO_MODEL = {
 """Words of tags that say nothing of a model, though they have a word for held-out data."""
 TELLING = {
     "bbox", "segm", "box", "a", "b", "m", "l", "squared", "absolute", "root", "log", "percentage", "relative",
-    "symmetric", "word", "character", "char", "phone", "token", "level", "balanced", "adjusted", "class",
+    "symmetric", "word", "character", "char", "phone", "token", "level", "adjusted", "class",
 }  # fmt: skip
 """Words that leave the direction as it is, but make another quantity of a metric."""
 
@@ -184,6 +184,8 @@ def _as_it_counts(name: str, words: set[str], tag: str) -> str:
         return "accuracy"
     if name in ("precision", "recall") and ("@" in tag or "at" in words):
         return f"{name} at"
+    if name == "accuracy" and "balanced" in words:
+        return "balanced accuracy"
     return "token accuracy" if name == "accuracy" and {"token", "tokens"} & words else name
 
 

@@ -252,7 +252,8 @@ def _means(tags: list[MetricTag], _log: _Log) -> list[MetricTag]:
 
 
 def _of_epochs(tags: list[MetricTag], _log: _Log) -> list[MetricTag]:
-    return _least_of_each(tags, lambda tag: len(PASSING & tag.words))
+    whole = EPISODES | {"epoch", "epochs"}
+    return _least_of_each(tags, lambda tag: 2 * len(PASSING & tag.words) + (not whole & tag.words))
 
 
 def _of_episodes(tags: list[MetricTag], _log: _Log) -> list[MetricTag]:

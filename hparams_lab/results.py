@@ -225,7 +225,7 @@ class Results:
           by: the number of each run that counts: "last", "best" or "mean-of-last-N".
           trials: only these; all when left out.
 
-        Raises UsageError for a metric that no run logged, or whose direction is not known.
+        Raises UsageError for a metric that no run logged or whose direction is not known, and where none is to rank by.
         """
         if n is not None and (type(n) is not int or n < 0):
             raise UsageError(f"n is {short(n)}; wanted how many trials, a whole number from 0, or None for all")
@@ -285,8 +285,8 @@ class Results:
     @property
     def is_objective_sure(self) -> bool:
         """Whether the objective is declared, or the only metric that was logged."""
-        declared = {each.objective for each in (self.declared, *self.sweeps.values()) if each}
-        return self.objective in declared or telling(self.tags, self.runs) == [self.objective]
+        tag, declared = self.choice.tag, {each.objective for each in (self.declared, *self.sweeps.values()) if each}
+        return tag in declared - {None} or telling(self.tags, self.runs) == [tag]
 
     @property
     def objective(self) -> str:

@@ -98,9 +98,9 @@ def test_what_says_nothing_of_a_model_never_ranks(never):
         ("top-1_accuracy", "top-5_accuracy"), ("f1_macro", "f1_micro f1_weighted"),
         ("f1", "precision recall f1_class_3"), ("mIoU", "pixel_acc IoU_road IoU_car"), ("psnr", "ssim lpips"),
         ("fid", "kid inception_score"), ("wer", "cer"), ("bleu", "bleu-1 bleu-2 bleu-3 chrf"),
-        ("mrr", "hits@1 hits@10"), ("accuracy", "accuracy_cats accuracy_dogs balanced_accuracy error_rate"),
+        ("mrr", "hits@1 hits@10"), ("accuracy", "accuracy_cats accuracy_dogs error_rate"),
         ("loss", "kl_loss recon_loss mae r2"), ("total_loss", "cls_loss box_loss"), ("auc", "precision recall"),
-        ("reward_mean", "reward_max reward_min reward_std"), ("episode_return", "batch_return"),
+        ("reward_mean", "reward_max reward_min reward_std"), ("episode_return", "batch_return return reward"),
         ("acc", "acc_max best_acc"),
     ],
 )  # fmt: skip
@@ -115,13 +115,14 @@ def test_the_first_score_of_a_field_and_the_whole_come_first(first, then):
 @pytest.mark.parametrize(
     "tags",
     [
-        "val/accuracy val/f1", "val/accuracy val/auc val/loss", "val/f1 val/auc", "bbox/AP segm/AP",
-        "val/iou val/dice", "Ant/return Hopper/return", "env_0/return env_1/return", "env_a/reward env_b/reward",
-        "Eval_AverageReturn bbox/AP", "eval/mean_reward eval/success_rate", "val/rmse val/mae", "G_loss D_loss",
-        "val/box_loss val/cls_loss train/loss", "val_acc/dataloader_idx_0 val_acc/dataloader_idx_1",
-        "rouge1 rouge2 rougeL", "fold_1/val_acc fold_2/val_acc", "cola/accuracy sst2/accuracy",
-        "val/psnr val/accuracy", "val_clean/acc val_noisy/acc val/loss", "wer/en wer/de", "mAP50-95(B) mAP50-95(M)",
-        "val/roc_auc val/pr_auc", "test/bleu test/rouge",
+        "val/accuracy val/f1", "val/accuracy val/auc val/loss", "val/iou val/f1", "val/mAP val/accuracy",
+        "val/fid val/psnr", "val/bleu val/wer", "val/accuracy val/balanced_accuracy", "val/f1 val/auc",
+        "bbox/AP segm/AP", "val/iou val/dice", "Ant/return Hopper/return", "env_0/return env_1/return",
+        "env_a/reward env_b/reward", "Eval_AverageReturn bbox/AP", "eval/mean_reward eval/success_rate",
+        "val/rmse val/mae", "G_loss D_loss", "val/box_loss val/cls_loss train/loss",
+        "val_acc/dataloader_idx_0 val_acc/dataloader_idx_1", "rouge1 rouge2 rougeL", "fold_1/val_acc fold_2/val_acc",
+        "cola/accuracy sst2/accuracy", "val/psnr val/accuracy", "val_clean/acc val_noisy/acc val/loss",
+        "wer/en wer/de", "mAP50-95(B) mAP50-95(M)", "val/roc_auc val/pr_auc", "test/bleu test/rouge",
     ],
 )  # fmt: skip
 def test_a_toss_up_is_asked(tags):
