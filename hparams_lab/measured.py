@@ -140,7 +140,7 @@ def is_quick(value: Any) -> bool:
 
 
 # `Run.log` hands most values to `float` unseen. Of a tensor with a graph, torch says this once.
-warnings.filterwarnings("ignore", "Converting a tensor with requires_grad=True", UserWarning, r"hparams_lab\.logger")
+warnings.filterwarnings("ignore", "Converting a tensor with requires_grad=True", UserWarning, r"hparams_lab\.")
 
 
 def _elements(tag: str, value: Any, leave_out: LeaveOut) -> dict[str, float]:

@@ -16,7 +16,9 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-_HERE = Path(__file__).parent
+import hparams_lab
+
+_HERE = Path(hparams_lab.__file__).parent
 
 
 def hash_of_sources(file: str | Path) -> str:

@@ -132,7 +132,7 @@ def test_a_run_that_is_gone_on_with(tmp_path):
 
 
 def test_a_log_that_is_followed(tmp_path):
-    reader = lab.events.logdir.LogDirReader(tmp_path)
+    reader = lab.LogDirReader(tmp_path)
     with lab.start_run(tmp_path, hparams={"x": 1}, provenance=False) as run:
         run.log({"loss": 0.1})
         run.flush()

@@ -145,7 +145,7 @@ def test_a_run_of_an_older_version_is_ours_by_its_trial(tmp_path):
 
 def test_a_run_that_others_come_to_is_read_again(tmp_path):
     """Live: each read says what a new one says."""
-    reader = lab.events.logdir.LogDirReader(tmp_path)
+    reader = lab.LogDirReader(tmp_path)
     with start(tmp_path, 0.1) as run:
         run.log({"loss": 0.5})
         run.flush()
