@@ -106,6 +106,18 @@ def test_each_command_groups(logs: Path, tmp_path: Path, call: Callable[..., str
     assert "0.375 ± 0.1768 over 2 of 3 runs" in (tmp_path / "report.html").read_text()
 
 
+def test_how_many_runs_have_the_metric_never_gives_way(
+    tmp_path: Path, call: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    for number in range(4):
+        hparams = {f"a_long_name_of_an_hparam_{n}": number // 2 for n in range(9)}
+        write(tmp_path, {f"version_{number}": session(hparams, ("val_loss" if number else "train_loss", 0.5))})
+    said = call("top", tmp_path, "--metric", "val_loss", "--group-by", "hparams")
+    assert "runs" in said.splitlines()[0].split()
+    assert "1 of 2" in said
+
+
 def test_another_grouping_is_refused(logs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match=r"^group_by is 'values'; wanted one of 'group', 'hparams'$"):
         lab.read(logs, group_by="values")  # type: ignore[arg-type]

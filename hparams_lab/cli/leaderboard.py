@@ -154,7 +154,8 @@ class Leaderboard:
         if self._is_of_several_sweeps():
             yield Name("field", "sweep"), 0
         if any(len(row.trial.runs) > 1 for row in self._matching):
-            yield Name("field", "runs"), 5000
+            some_lack_it = any(" of " in self.ranking.runs_of(row.trial) for row in self._matching)
+            yield Name("field", "runs"), 0 if some_lack_it else 5000
         yield from ((Name("hparam", name), place) for place, name in enumerate(varying, 1))
         yield from ((Name("metric", tag), 100 * place) for place, tag in enumerate(metrics))
         yield Name("field", "seconds"), 10_000
