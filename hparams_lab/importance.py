@@ -133,7 +133,7 @@ class _Column:
 
 @dataclass(frozen=True, slots=True)
 class _Trials:
-    """The completed trials as numbers: the hparams that vary, the metric, and how many runs it is the mean of."""
+    """The ranked trials as numbers: the hparams that vary, the metric, and how many runs it is the mean of."""
 
     columns: list[_Column]
     values: Floats
@@ -234,12 +234,12 @@ def _why_too_few(found: _Trials, tag: str) -> str:
     count, hparams = len(found.values), len(found.columns)
     wanted = max(FEWEST_TRIALS, 2 * hparams)
     if count < 2:
-        return f"{count or 'no'} trial completed; {wanted - count} more would be of use"
+        return f"{count or 'no'} trial is ranked; {wanted - count} more would be of use"
     if not hparams:
-        return f"no hparam varies over the {count} completed trials; other values would be of use, not more of these"
+        return f"no hparam varies over the {count} ranked trials; other values would be of use, not more of these"
     if count < wanted:
         varying = f"{hparams} hparam{'s vary' if hparams > 1 else ' varies'}"
-        return f"{varying} and {count} trials completed; {wanted - count} more would be of use"
+        return f"{varying} and {count} trials are ranked; {wanted - count} more would be of use"
     if np.ptp(found.values) == 0:
         return f"{tag} is {found.values[0]:.6g} in all {count} trials; nothing is there to explain"
     return ""

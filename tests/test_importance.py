@@ -199,20 +199,20 @@ def test_repeats_count_by_their_mean_and_weigh_by_their_number():
 def test_too_few_trials():
     found = importance(results(drawn(6, ten_to_one)))
     assert not found.enough
-    assert found.reason == "3 hparams vary and 6 trials completed; 4 more would be of use"
+    assert found.reason == "3 hparams vary and 6 trials are ranked; 4 more would be of use"
     assert [(row.name, row.mean, row.low, row.high) for row in found.rows] == [(n, 0.0, 0.0, 1.0) for n in "abc"]
     assert math.isnan(found.score)
     many = importance(results(drawn(20, lambda **point: point["a"], names="abcdefghijklmn")))
-    assert many.reason == "14 hparams vary and 20 trials completed; 8 more would be of use"
+    assert many.reason == "14 hparams vary and 20 trials are ranked; 8 more would be of use"
 
 
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
-        ([], "no trial completed; 10 more would be of use"),
-        ([({"a": 1}, 0.5)], "1 trial completed; 9 more would be of use"),
-        ([({"a": 1}, 0.5), ({"a": 1, "b": 1}, 0.5)], "1 hparam varies and 2 trials completed; 8 more would be of use"),
-        ([({}, 0.5)] * 2, "1 trial completed; 9 more would be of use"),
+        ([], "no trial is ranked; 10 more would be of use"),
+        ([({"a": 1}, 0.5)], "1 trial is ranked; 9 more would be of use"),
+        ([({"a": 1}, 0.5), ({"a": 1, "b": 1}, 0.5)], "1 hparam varies and 2 trials are ranked; 8 more would be of use"),
+        ([({}, 0.5)] * 2, "1 trial is ranked; 9 more would be of use"),
         ([({"a": x}, 0.5) for x in range(20)], "accuracy is 0.5 in all 20 trials; nothing is there to explain"),
     ],
 )
@@ -353,7 +353,7 @@ def test_the_command_says_that_it_cannot_tell(lab_command, tmp_path):
             run.log({"loss": x}, step=1)
     code, said, _ = lab_command("importance", tmp_path)
     assert code == 0
-    expected = "cannot tell what matters for loss: 1 hparam varies and 3 trials completed; 7 more would be of use"
+    expected = "cannot tell what matters for loss: 1 hparam varies and 3 trials are ranked; 7 more would be of use"
     assert expected in " ".join(said.split())
     assert "0% to 100%" in said
     assert json.loads(lab_command("importance", tmp_path, "--json")[1], parse_constant=pytest.fail)["score"] is None

@@ -82,7 +82,7 @@ def test_texts_are_escaped_for_where_they_stand():
 def test_the_best_comes_first_and_how_sure_that_is():
     runs = [run(n, {"rate": rate}, value) for n, (rate, value) in enumerate([(0.1, 0.5), (0.2, 0.9), (0.3, 0.8)])]
     said = said_by(study_of(*runs))
-    assert "Best trial 0.9 accuracy of run-0001 , the highest of 3 completed trials rate = 0.2" in said
+    assert "Best trial 0.9 accuracy of run-0001 , the highest of 3 ranked trials rate = 0.2" in said
     assert "The second, run-0002 , has 0.8: 0.1 behind." in said
     assert "Each trial ran once, so how much of this is chance is not known" in said
     assert "0.5 accuracy of run-0000 , the lowest of 3" in said_by(study_of(*runs, goal="min"))
@@ -113,7 +113,7 @@ def test_ties_the_edge_of_a_range_and_a_lone_trial_are_told():
     assert said[1].startswith("<bdi>rate</bdi> = <bdi>1</bdi> is the end of its range")
     assert len(facts.how_sure(study_of(*tied))) == 1, "a range that nobody declared has no end"
     lone = facts.how_sure(study_of(tied[0], run(5, {"rate": 2}, None, Outcome.FAILED)))
-    assert lone == ["Only one trial completed; 1 other did not, so there is nothing to compare it with."]
+    assert lone == ["Only one trial is ranked; 1 other is not, so there is nothing to compare it with."]
 
 
 def test_failures_stand_together_by_their_cause_with_what_only_they_have():
@@ -217,7 +217,7 @@ def test_ten_thousand_trials_make_a_page_that_can_be_read():
     assert "60 of 10,000 curves are shown: the best, 20 pruned ones and a sample of the rest." in lines.caption
     shown = parallel(study, study.varying)
     assert sum(x.count(None) for x in (trace["x"] for trace in shown.figure["data"])) == 200
-    assert "200 of 6,667 completed trials" in shown.caption
+    assert "200 of 6,667 ranked trials" in shown.caption
     made = [lines, shown, plots.history(study), *plots.slices(study, study.varying), pair(study, "h0", "h1")]
     assert len(as_script_data([plot.figure for plot in made])) < 3e6
     assert max(len(trace["x"]) for plot in made[2:] for trace in plot.figure["data"]) <= 1500
@@ -299,7 +299,7 @@ def test_any_directory_makes_a_sensible_page(tmp_path):
         logged(tmp_path / "some", {"a": n} | ({"b": n} if n % 2 else {}), n / 4)
         logged(tmp_path / f"two/{'ab'[n % 2]}", {"a": n}, n / 4)
     said = {path.name: said_by(Study.of(lab.read(path), path.name)) for path in tmp_path.iterdir()}
-    assert "Comparisons One completed trial alone cannot be compared." in said["one"]
+    assert "Comparisons One ranked trial alone cannot be compared." in said["one"]
     assert "No answer yet" in said["none"]
     assert "failed 1 ValueError: no data" in said["none"]
     assert "No answer yet" in said["silent"]

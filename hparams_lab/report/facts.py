@@ -43,8 +43,8 @@ def how_sure(study: Study) -> list[str]:
         return []
     if len(study.ranked) == 1:
         others = len(study.points) - 1
-        why = f"; {said_with(others, 'other')} did not" if others else ""
-        return [f"Only one trial completed{why}, so there is nothing to compare it with."]
+        why = f"; {said_with(others, 'other')} {'is' if others == 1 else 'are'} not" if others else ""
+        return [f"Only one trial is ranked{why}, so there is nothing to compare it with."]
     said = [*_gap(study), *_edges(study)]
     if study.best and study.runs(study.best) == 1 and len(study.ranked) >= 10:
         said.append(f"The best of {len(study.ranked):,} is partly lucky: trained again, expect a little worse.")

@@ -67,7 +67,7 @@ def _cells(study: Study, x: Axis, y: Axis) -> Plot:
 
 def _cell_text(values: list[float]) -> str:
     if not values:
-        return "no completed trial"
+        return "no ranked trial"
     return f"mean {np.mean(values):.4g} of {len(values)}, from {min(values):.4g} to {max(values):.4g}"
 
 

@@ -64,7 +64,7 @@ def _caption(study: Study, shown: int, order: Sequence[str]) -> str:
     ]
     if shown < len(study.ranked):
         said.append(
-            f"{shown:,} of {len(study.ranked):,} completed trials: the best {shown // 4} and a sample of the rest."
+            f"{shown:,} of {len(study.ranked):,} ranked trials: the best {shown // 4} and a sample of the rest."
         )
     if len(order) > MOST_AXES:
         said.append(f"{said_with(len(order) - MOST_AXES, 'hyperparameter')} left out.")

@@ -84,12 +84,12 @@ def history(study: Study) -> Plot:
         "y": [value for _, value in steps], "line": {"color": BEST, "width": 2, "shape": "hv"}, "hoverinfo": "skip",
     }  # fmt: skip
     size = 7 if len(measured) <= MANY else 4
-    dots = marks(study, ranked, [p.place for p in ranked], name="completed", marker={"color": PLAIN, "size": size})
+    dots = marks(study, ranked, [p.place for p in ranked], name="ranked", marker={"color": PLAIN, "size": size})
     crosses = marks(
         study,
         rest,
         [p.place for p in rest],
-        name="not completed",
+        name="not ranked",
         marker={"color": PRUNED, "symbol": "x", "size": size},
     )
     left_out = len(measured) - len(ranked) - len(rest)

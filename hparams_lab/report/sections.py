@@ -109,7 +109,7 @@ def _answer(study: Study, found: Importances | None, why_not: str) -> Section:
     body = (
         f'<p class="value">{facts.with_spread(study, best)}</p>'
         f"<p>{as_html(study.title)} of {as_html(best.trial.name)}, the {direction} of "
-        f"{said_with(len(study.ranked), 'completed trial')}{judged}</p>"
+        f"{said_with(len(study.ranked), 'ranked trial')}{judged}</p>"
         f"{page.values(varying)}{_same(study)}{_ranked_by(study)}"
         f"<h3>How sure</h3>{page.sentences(facts.how_sure(study))}"
         f"<h3>What mattered</h3>{page.sentences(facts.what_mattered(found, why_not))}"
@@ -144,7 +144,7 @@ def _comparisons(study: Study, order: Sequence[str], found: Importances | None, 
     measured = any(math.isfinite(point.value) for point in study.points)
     history = [page.plot_section("History", plots.history(study))] if measured else []
     if len(study.ranked) < 2 or not order:
-        why = "No hyperparameter varies" if not order else "One completed trial alone cannot be compared"
+        why = "No hyperparameter varies" if not order else "One ranked trial alone cannot be compared"
         return [*history, *([page.text_section("Comparisons", f"{why}.")] if study.ranked else [])]
     return [_parallel(study, order), *history, _importance_section(found, why_not), _slices(study, order)] + (
         [_pair(study, order, found)] if len(order) > 1 else []
