@@ -7,6 +7,7 @@ times and values, and to hparams. The raw ones return only how many bytes they s
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import struct
 import subprocess
@@ -45,12 +46,13 @@ class Contender(NamedTuple):
 def ours() -> Read:
     import hparams_lab
 
-    def read(logdir: str) -> Found:
-        runs = hparams_lab.read(logdir).runs
-        columns = [(c.steps, c.wall_times, c.values) for run in runs for c in run.columns.values()]
-        return Found(columns, [dict(run.hparams) for run in runs])
+    return lambda logdir: in_results(hparams_lab.read(logdir))
 
-    return read
+
+def in_results(results: Any) -> Found:
+    """What our reader read."""
+    columns = [(c.steps, c.wall_times, c.values) for run in results.runs for c in run.columns.values()]
+    return Found(columns, [dict(run.hparams) for run in results.runs])
 
 
 # TensorBoard's.
@@ -69,7 +71,20 @@ def accumulator_on_tensorflow() -> Read:
 
 
 def accumulator() -> Read:
-    from tensorboard.backend.event_processing import event_accumulator
+    return lambda logdir: accumulated(accumulators(logdir))
+
+
+def accumulators(logdir: str) -> list[Any]:
+    """One for each directory, which keeps everything."""
+    from tensorboard.backend.event_processing import event_accumulator as tensorboard
+
+    everything = tensorboard.STORE_EVERYTHING_SIZE_GUIDANCE
+    folders = [os.path.dirname(files[0]) for files in event_files(logdir)]
+    return [tensorboard.EventAccumulator(folder, everything).Reload() for folder in folders]
+
+
+def accumulated(accumulators: Iterable[Any]) -> Found:
+    """What they hold."""
     from tensorboard.util.tensor_util import make_ndarray
 
     def points(loaded: Any) -> Iterator[list[tuple[int, float, float]]]:
@@ -81,17 +96,12 @@ def accumulator() -> Read:
                 events = loaded.Tensors(tag)
                 yield [(event.step, event.wall_time, make_ndarray(event.tensor_proto).item()) for event in events]
 
-    def read(logdir: str) -> Found:
-        everything = event_accumulator.STORE_EVERYTHING_SIZE_GUIDANCE
-        found = Found([], [])
-        for files in event_files(logdir):
-            loaded = event_accumulator.EventAccumulator(os.path.dirname(files[0]), everything).Reload()
-            found.columns.extend(columns_of(points(loaded)))
-            with contextlib.suppress(KeyError):
-                found.hparams.extend(hparams_in(loaded.PluginTagToContent("hparams").values()))
-        return found
-
-    return read
+    found = Found([], [])
+    for loaded in accumulators:
+        found.columns.extend(columns_of(points(loaded)))
+        with contextlib.suppress(KeyError):
+            found.hparams.extend(hparams_in(loaded.PluginTagToContent("hparams").values()))
+    return found
 
 
 def hparams_in(contents: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -156,49 +166,70 @@ def served(logdir: str) -> Iterator[int]:
 
 def protobuf_loop() -> Read:
     without_tensorflow()
+    return lambda logdir: together(looped(logdir))
+
+
+def looped(logdir: str, check: bool = True) -> list[Lists]:
+    """The lists of each file."""
     from tensorboard.compat.proto.event_pb2 import Event
 
-    parse = Event.FromString
-    return lambda logdir: collected(map(parse, records(file)) for files in event_files(logdir) for file in files)
+    files = itertools.chain.from_iterable(event_files(logdir))
+    return [listed(map(Event.FromString, records(file, check))) for file in files]
 
 
 def summary_iterator() -> Read:
     import tensorflow
 
     iterator = tensorflow.compat.v1.train.summary_iterator
-    return lambda logdir: collected(iterator(file) for files in event_files(logdir) for file in files)
+    return lambda logdir: together(listed(iterator(file)) for files in event_files(logdir) for file in files)
 
 
-def collected(files: Iterable[Iterable[Any]]) -> Found:
-    """What the events of one file after the other hold, a file being a run."""
-    found, unpack = Found([], []), struct.Struct("<f").unpack
-    for events in files:
-        points, contents = defaultdict(list), []
-        for event in events:
-            for value in event.summary.value:
-                kind = value.WhichOneof("value")
-                if kind == "simple_value":
-                    points[value.tag].append((event.step, event.wall_time, value.simple_value))
-                elif value.metadata.plugin_data.plugin_name == "scalars":
-                    points[value.tag].append((event.step, event.wall_time, *unpack(value.tensor.tensor_content)))
-                elif value.metadata.plugin_data.plugin_name == "hparams":
-                    contents.append(value.metadata.plugin_data.content)
+Lists = tuple[dict[str, list[tuple[int, float, float]]], list[bytes]]
+"""Points by tag, and messages of the HParams plugin."""
+
+
+def listed(events: Iterable[Any]) -> Lists:
+    """What the events of a file hold."""
+    points, contents, unpack = defaultdict(list), [], struct.Struct("<f").unpack
+    for event in events:
+        for value in event.summary.value:
+            kind = value.WhichOneof("value")
+            if kind == "simple_value":
+                points[value.tag].append((event.step, event.wall_time, value.simple_value))
+            elif value.metadata.plugin_data.plugin_name == "scalars":
+                content = value.tensor.tensor_content
+                (number,) = unpack(content) if content else value.tensor.float_val
+                points[value.tag].append((event.step, event.wall_time, number))
+            elif value.metadata.plugin_data.plugin_name == "hparams":
+                contents.append(value.metadata.plugin_data.content)
+    return points, contents
+
+
+def together(files: Iterable[Lists]) -> Found:
+    """The lists of one file after the other, a file being a run."""
+    found = Found([], [])
+    for points, contents in files:
         found.columns.extend(columns_of(points.values()))
         found.hparams.extend(hparams_in(contents))
     return found
 
 
-def records(file: str) -> Iterator[bytes]:
-    """The payloads of a file, each verified by its checksums, which are computed in C."""
+def records(file: str, check: bool = True) -> Iterator[bytes]:
+    """The payloads of the whole records of a file, each verified by its checksums, which are computed in C."""
     from google_crc32c import value as crc32c
 
     data = Path(file).read_bytes()
     header, footer, offset = struct.Struct("<QI"), struct.Struct("<I"), 0
-    while offset < len(data):
+    while offset + 12 <= len(data):
         length, length_crc = header.unpack_from(data, offset)
         begin = offset + 12
         offset = begin + length + 4
+        if offset > len(data):
+            return  # the writer was killed
         payload = data[begin : offset - 4]
+        if not check:
+            yield payload
+            continue
         (payload_crc,) = footer.unpack_from(data, offset - 4)
         for covered, masked in ((data[begin - 12 : begin - 4], length_crc), (payload, payload_crc)):
             crc = crc32c(covered)

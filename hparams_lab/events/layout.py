@@ -309,8 +309,9 @@ _SHIFT = np.uint64(29)
 _TO_SHORT = np.uint64(48)
 
 
+@functools.lru_cache(maxsize=64)
 def _varint_of(data: bytes) -> int:
-    """The varint that all of `data` is; -1 when it is none."""
+    """The varint that all of `data` is; -1 when it is none. The tags of a turn share their step."""
     number = 0
     for place, byte in enumerate(data):
         number |= (byte & 0x7F) << (7 * place)

@@ -23,6 +23,10 @@ MOST_FORMS = 32
 """So many different forms of records of one length are; records of yet others are read one by one."""
 
 
+MOST_TRIES = 4
+"""After so many records of a length that hold no scalars, it is not learned any more where records are read singly."""
+
+
 class _Form(NamedTuple):
     """The layouts that differ in their fixed bytes only, and what takes their payloads apart."""
 
@@ -38,6 +42,7 @@ class Layouts:
 
     def __init__(self) -> None:
         self._forms: dict[int, dict[object, _Form]] = {}  # by length, then by what varies
+        self._tries: dict[int, int] = {}
         self._count = 0
         self.length_crcs: dict[int, int] = {}
         self.shapes: dict[Shape, None] = {SIMPLE: None}
@@ -52,16 +57,27 @@ class Layouts:
 
     def read(self, payload: bytes) -> tuple[Layout, Point] | None:
         """The layout of a payload and what it says; None when it has none."""
-        return self._known(payload) or self._learned(payload)
+        return self._known(payload) or self._kept(payload)
 
     def read_single(self, payload: bytes) -> tuple[Layout, Point] | None:
-        """As `read`, but a layout is learned only from the second payload of a length on, while some are kept."""
+        """As `read`, where it pays to learn a layout: of scalars, and from the second payload of a length on.
+
+        Args: payload: of at most `LONGEST` bytes.
+        """
         length = len(payload)
-        if length not in self._forms:
-            if length <= LONGEST:
-                self._forms[length] = {}
-            return None
-        return self._known(payload) or (self._learned(payload) if self._has_room(length) else None)
+        tries = self._tries.get(length)
+        if tries is None:
+            if length not in self._forms:
+                self._tries[length] = MOST_TRIES
+                return None
+            tries = 0
+        found = self._known(payload)
+        if found is not None or not tries or self._count >= MOST_LAYOUTS:
+            return found
+        found = self._kept(payload)
+        if found is None or not found[0].slots:
+            self._tries[length] = tries - 1
+        return found
 
     def _known(self, payload: bytes) -> tuple[Layout, Point] | None:
         for unpack, layouts in self._forms.get(len(payload), _NONE).values():
@@ -73,25 +89,25 @@ class Layouts:
                     return layout, point
         return None
 
-    def _learned(self, payload: bytes) -> tuple[Layout, Point] | None:
-        learned = layout_of(payload)
-        if learned is None or not _is_event(payload):
+    def learned(self, payload: bytes) -> Layout | None:
+        """The layout of a payload, which is not kept; None when it has none."""
+        found = layout_of(payload)
+        return found if found is not None and _is_event(payload) else None
+
+    def _kept(self, payload: bytes) -> tuple[Layout, Point] | None:
+        """As `learned`, and kept where there is room."""
+        layout = self.learned(payload)
+        if layout is None:
             return None
-        if self._has_room(len(payload)):
-            self._keep(learned)
-        point = learned.one(payload)
-        return None if point is None else (learned, point)
-
-    def _has_room(self, length: int) -> bool:
-        return self._count < MOST_LAYOUTS and len(self._forms.get(length, ())) < MOST_FORMS
-
-    def _keep(self, layout: Layout) -> None:
-        self._count += 1
-        forms = self._forms.setdefault(len(layout.sample), {})
-        forms.setdefault(layout.holes, _Form(layout.unpack, {})).layouts[layout.fixed] = layout
-        shape = shape_of(layout)
-        if shape is not None and len(self.shapes) < MOST_SHAPES:
-            self.shapes[shape] = None
+        forms = self._forms.setdefault(len(payload), {})
+        if self._count < MOST_LAYOUTS and len(forms) < MOST_FORMS:
+            self._count += 1
+            forms.setdefault(layout.holes, _Form(layout.unpack, {})).layouts[layout.fixed] = layout
+            shape = shape_of(layout)
+            if shape is not None and len(self.shapes) < MOST_SHAPES:
+                self.shapes[shape] = None
+        point = layout.one(payload)
+        return None if point is None else (layout, point)
 
     def length_is_sound(self, length: int, crc: int) -> bool:
         """Whether that is the checksum of a length."""

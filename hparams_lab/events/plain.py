@@ -23,10 +23,14 @@ from hparams_lab.events.record import HEADER_SIZE
 LONGEST_PLAIN = NEAR - 1
 """Longer records are not looked at."""
 
+AT_ONCE = 1 << 15
+"""So many records at once: what is made of them on the way stays in the processor's cache."""
+
 SHORTEST = 17
 """Bytes before the number: the time, a step, and something of the body."""
 
 _TIME, _STEP, _SUMMARY = 0x09, 0x10, 0x2A
+_HEAD = np.dtype([("key", "u1"), ("time", "<f8"), ("behind", "<u8")])
 _WIDEST = 5  # bytes of a step
 _HIGH_BITS = np.uint64(0x8080808080)
 _LOW_BITS = np.uint64(0x7F)
@@ -43,6 +47,11 @@ class Shape(NamedTuple):
     def tail(self) -> int:
         """Bytes behind the number."""
         return self.back - int(self.dtype[2])
+
+    @property
+    def end(self) -> np.dtype[Any]:
+        """What stands from there to the end of the record."""
+        return np.dtype([("number", self.dtype), ("tail", f"V{self.tail}"), ("crc", "<u4")])
 
 
 SIMPLE = Shape(4, "<f4", 0x15)
@@ -78,13 +87,16 @@ class Words(NamedTuple):
         number = end - shape.back
         return cls(layout.tags[0], shape, layout.sample[number - body : number], layout.sample[end - shape.tail :])
 
-    def fit(self, data: bytes | bytearray, bodies: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the records of that shape have these words, by where their bodies begin."""
-        size = len(self.body)
-        good: NDArray[np.bool_] = at_places(data, f"V{size}", bodies) == np.void(self.body)
+    def fit(
+        self, data: bytes | bytearray, bodies: NDArray[np.int64], tails: NDArray[np.void]
+    ) -> NDArray[np.bool_]:
+        """Which records of that shape, with a body of that length, have these words.
+
+        Args: bodies: where their bodies begin. tails: what stands behind their numbers.
+        """
+        good: NDArray[np.bool_] = at_places(data, f"V{len(self.body)}", bodies) == np.void(self.body)
         if self.tail:
-            tails = bodies + (size + self.shape.back - len(self.tail))
-            good &= at_places(data, f"V{len(self.tail)}", tails) == np.void(self.tail)
+            good &= tails == np.void(self.tail)
         return good
 
 
@@ -93,60 +105,73 @@ class Plain(NamedTuple):
 
     Attributes:
       bodies, sizes: where the body begins, and how many bytes it has.
+      prefixes: how many bytes of the payload stand before it.
       rest: the checksum of body and tail, where that of the record is right.
+      tails: what stands behind the number.
     """
 
     bodies: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    prefixes: NDArray[np.int64]
     rest: NDArray[np.uint32]
-    steps: NDArray[np.int64]
-    wall_times: NDArray[np.float64]
-    values: NDArray[np.float64]
+    tails: NDArray[np.void]
+    columns: list[NDArray[Any]]  # steps, wall times, values
 
 
-def at_places(data: bytes | bytearray, dtype: str, places: NDArray[np.int64]) -> NDArray[Any]:
+def at_places(data: bytes | bytearray, dtype: str | np.dtype[Any], places: NDArray[np.int64]) -> NDArray[Any]:
     """What stands at any places of the data."""
     width = np.dtype(dtype).itemsize
-    found: NDArray[Any] = np.ndarray((len(data) - width + 1,), dtype, data, 0, (1,))[places]
-    return found
-
-
-def of_shape(
-    data: bytes | bytearray, offsets: NDArray[np.int64], lengths: NDArray[np.int64], shape: Shape
-) -> NDArray[np.int64]:
-    """The numbers of the records that may have a shape."""
-    which = np.flatnonzero((lengths >= SHORTEST + shape.back) & (lengths <= LONGEST_PLAIN))
-    begins = offsets[which] + HEADER_SIZE
-    key = at_places(data, "u1", begins + 9)
-    before = at_places(data, "u1", begins + (lengths[which] - shape.back - 1))
-    first = at_places(data, "u1", begins)
-    found: NDArray[np.int64] = which[(first == _TIME) & ((key == _STEP) | (key == _SUMMARY)) & (before == shape.before)]
+    whole = np.ndarray((len(data) - width + 1,), f"V{width}", data, 0, (1,))
+    found: NDArray[Any] = whole[places].view(dtype)
     return found
 
 
 def taken_apart(
     data: bytes | bytearray, offsets: NDArray[np.int64], lengths: NDArray[np.int64], shape: Shape
-) -> Plain:
-    """The rows of records that `of_shape` names."""
-    begins = offsets + HEADER_SIZE
-    wall_times = at_places(data, "<f8", begins + 1)
-    steps, digits, widths = _steps(at_places(data, "<u8", begins + 9))
-    numbers = at_places(data, shape.dtype, begins + (lengths - shape.back))
-    rest = unmasked(at_places(data, "<u4", begins + lengths))
-    rest ^= np.where(widths, blank_crcs((0, _TIME), (9, _STEP))[lengths], blank_crcs((0, _TIME))[lengths])
-    tables = crc_tables()
-    place = (lengths - 2) << 8  # of the table of the first byte of the time
-    for column in wall_times.view(np.uint8).reshape(-1, 8).T:
-        rest ^= tables.take(place + column)
-        place -= 256
-    for back in range(int(widths.max()) - 1):
-        place -= 256
-        rest ^= tables.take(place + ((digits >> np.uint64(8 * back)).astype(np.int64) & 0xFF))
-    add_to_crc(rest, shape.back, numbers.view(shape.dtype.replace("f", "u")))
+) -> tuple[NDArray[np.int64], Plain]:
+    """The numbers of the records that may have a shape, and their rows."""
+    which = np.flatnonzero((lengths >= SHORTEST + shape.back) & (lengths <= LONGEST_PLAIN))
+    before = at_places(data, "u1", offsets[which] + (HEADER_SIZE - shape.back - 1) + lengths[which])
+    which = which[before == shape.before]
+    begins, lengths = offsets[which] + HEADER_SIZE, lengths[which]
+    heads = at_places(data, _HEAD, begins)
+    key = heads["behind"] & np.uint64(0xFF)
+    fits = (heads["key"] == _TIME) & ((key == _STEP) | (key == _SUMMARY))
+    if not fits.all():
+        which, begins, lengths, heads = (column[fits] for column in (which, begins, lengths, heads))
+    ends = at_places(data, shape.end, begins + (lengths - shape.back))
+    wall_times, numbers = np.array(heads["time"]), np.array(ends["number"])
+    steps, digits, widths = _steps(np.array(heads["behind"]))
+    rest = unmasked(np.array(ends["crc"]))
+    if len(which):
+        rest ^= blank_crcs((0, _TIME), (9, _STEP))[lengths]
+        if not widths.all():  # some have no step, and so no key of it
+            rest ^= np.where(widths, np.uint32(0), crc_tables()[_STEP::256].take(lengths - 10))
+        _add_bytes(rest, lengths - 2, wall_times.view(np.uint64), 8)
+        _add_bytes(rest, lengths - 11, digits, int(widths.max()) - 1)
+        add_to_crc(rest, shape.back, numbers.view(shape.dtype.replace("f", "u")))
     with np.errstate(invalid="ignore"):  # a signalling NaN
         values = numbers.astype(np.float64)
-    bodies = 9 + widths
-    return Plain(begins + bodies, lengths - shape.back - bodies, rest, steps, wall_times, values)
+    prefixes = 9 + widths
+    sizes = lengths - shape.back - prefixes
+    return which, Plain(begins + prefixes, sizes, prefixes, rest, ends["tail"], [steps, wall_times, values])
+
+
+def _add_bytes(crc: NDArray[np.uint32], distances: NDArray[np.int64], words: NDArray[np.uint64], count: int) -> None:
+    """Add to the checksums what the first bytes of `words` mean, the first of which are so far before the end.
+
+    A byte that all words share is looked up by the distance alone.
+    """
+    tables, bytes_of = crc_tables(), words.view(np.uint8).reshape(-1, 8)
+    varying = int(np.bitwise_or.reduce(words ^ words[0]))
+    places = distances << 8
+    for byte in range(count):
+        column = bytes_of[:, byte]
+        if varying >> 8 * byte & 0xFF:
+            crc ^= tables.take(places + column)
+        elif column[0]:
+            crc ^= tables[int(column[0]) :: 256].take(distances - byte)
+        places -= 256
 
 
 def _steps(words: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:

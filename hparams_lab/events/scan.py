@@ -58,7 +58,7 @@ MOST_WALKED = 1024
 """Records whose payloads do not begin as most do are found one by one, so many at a time."""
 
 SPARSE = 1 << 10
-"""Records of so many bytes, one with another, are images among scalars."""
+"""Records of more bytes, one with another, are images among scalars, and read one by one."""
 
 MOST_FINDINGS = 1000
 """The last finding of a file stands for all beyond so many."""
@@ -102,6 +102,8 @@ class Scanner:
         at = 0
         if not base:  # its version and its session's start, before what repeats
             at = self.read_one_by_one(data, at, end, base, left, HEAD)
+        if end - at > SHORT_TAIL and self._is_sparse(data, at, end):
+            return self.read_one_by_one(data, at, end, base, left, end)
         short, nothing = 0, int(end < SHORT_PIECE)
         likely = None
         while not self.ended and end - at > SHORT_TAIL:
@@ -115,7 +117,7 @@ class Scanner:
             if nothing == 1:  # perhaps the rest of a turn of a loop
                 at = self.read_one_by_one(data, at, end, base, left, HEAD)
             else:
-                likely = self._likely(data, at, end) if likely is None else likely
+                likely = _likely_records(data, at, end) if likely is None else likely
                 at = self._gathered(data, at, end, base, likely)
             if at == before:  # a record that is broken, or longer than the piece
                 at = self.read_one_by_one(data, at, end, base, left, 1)
@@ -164,7 +166,7 @@ class Scanner:
 
     def take(self, payload: bytes, offset: int) -> None:
         """Read the payload of a record; its checksum is verified already."""
-        found = self.layouts.read_single(payload)
+        found = self.layouts.read_single(payload) if len(payload) <= LONGEST else None
         if found is None:
             self.take_event(payload, offset)
         elif found[0].slots:
@@ -253,6 +255,11 @@ class Scanner:
         stretch.hand_on()
         return at + count * stride, count * period
 
+    def _is_sparse(self, data: bytes | bytearray, at: int, end: int) -> bool:
+        """Whether the next records are long, one with another."""
+        _, lengths = self._first_few(data, at, end)
+        return sum(min(length, 8 * SPARSE) for length in lengths) > SPARSE * len(lengths)
+
     def _first_few(self, data: bytes | bytearray, at: int, end: int) -> tuple[list[int], list[int]]:
         """Where the next records begin, and how long their payloads are: `records_of`, for few."""
         offsets: list[int] = []
@@ -271,11 +278,6 @@ class Scanner:
         return offsets, lengths
 
     # Rows gathered by length
-
-    def _likely(self, data: bytes | bytearray, at: int, end: int) -> NDArray[np.int64]:
-        """Where records may begin; nothing where they are so long that they are found sooner one by one."""
-        offsets, lengths = self._first_few(data, at, end)
-        return _likely_records(data, at, end) if sum(lengths) < SPARSE * len(offsets) else np.zeros(0, np.int64)
 
     def _gathered(self, data: bytes | bytearray, at: int, end: int, base: int, likely: NDArray[np.int64]) -> int:
         """Read the records that `_records` finds; where they end."""

@@ -14,7 +14,7 @@ from hparams_lab.curve import Scalars
 from hparams_lab.events.crc import masked_crc32c
 from hparams_lab.events.layout import Groups, Layout, Rows
 from hparams_lab.events.layouts import MOST_FORMS, MOST_LAYOUTS, Layouts
-from hparams_lab.events.plain import Shape, Words, of_shape, taken_apart
+from hparams_lab.events.plain import Plain, Shape, Words, taken_apart
 from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
 
 FEWEST = 3
@@ -71,48 +71,47 @@ class Stretch:
 
     def take_plain(self, offsets: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
         """Read the records of one scalar each, of which there are some of the same tag; the numbers of the others."""
-        left = np.ones(len(offsets), np.bool_)
+        left, is_left = np.arange(len(offsets)), np.ones(len(offsets), np.bool_)
         for shape in tuple(self._scanner.layouts.shapes):
-            which = of_shape(self._data, offsets, lengths, shape)
-            which = which[left[which]]
+            if len(left) < FEWEST_PLAIN:
+                break
+            which, rows = taken_apart(self._data, offsets[left], lengths[left], shape)
             if len(which) >= FEWEST_PLAIN:
-                left[self._take_shape(shape, which, offsets, lengths)] = False
-        return np.flatnonzero(left)
+                is_left[self._take_shape(shape, rows, left[which])] = False
+                left = np.flatnonzero(is_left)
+        return left
 
-    def _take_shape(
-        self, shape: Shape, which: NDArray[np.int64], offsets: NDArray[np.int64], lengths: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
+    def _take_shape(self, shape: Shape, rows: Plain, order: NDArray[np.int64]) -> NDArray[np.int64]:
         """Read records that may have one shape, a tag after the other; the numbers of those that are read."""
-        rows = taken_apart(self._data, offsets[which], lengths[which], shape)
         groups = Groups.of(rows.rest ^ rows.rest >> 16 ^ rows.sizes, rows.rest, rows.sizes)
-        order = groups.order
-        columns = [column[order] for column in (rows.steps, rows.wall_times, rows.values)]
-        which, bodies, rest, sizes = which[order], rows.bodies[order], rows.rest[order], rows.sizes[order]
-        read = np.zeros(len(which), np.bool_)
-        large = np.flatnonzero(groups.sizes >= FEWEST)
-        for begin, size in zip(groups.begins[large].tolist(), groups.sizes[large].tolist(), strict=True):
-            first = which[begin]
-            words = self._words(shape, int(rest[begin]), int(sizes[begin]), int(offsets[first]), int(lengths[first]))
+        order, bodies, *columns = (column[groups.order] for column in (order, rows.bodies, *rows.columns))
+        tails = rows.tails[groups.order] if shape.tail else rows.tails
+        read = np.zeros(len(order), np.bool_)
+        for which in np.flatnonzero(groups.sizes >= FEWEST).tolist():
+            begin, size = groups.begins.item(which), groups.sizes.item(which)
+            words = self._words(shape, rows, groups.order.item(begin))
             if words is not None:
-                group = slice(begin, begin + size)
-                read[group] = groups.like_first[group] & words.fit(self._data, bodies[group])
-                self._keep([words.tag], [column[group] for column in columns], which[group], read[group])
-        return which[read]
+                its = slice(begin, begin + size)
+                read[its] = groups.like_first[its] & words.fit(self._data, bodies[its], tails[its])
+                self._keep([words.tag], [column[its] for column in columns], order[its], read[its])
+        return order[read]
 
-    def _words(self, shape: Shape, rest: int, size: int, offset: int, length: int) -> Words | None:
-        """The words of the tag whose records have that shape, and that checksum and size of their bodies.
-
-        Args: offset, length: of such a record, which is read where they are not known.
-        """
-        known = self._scanner.layouts.words
-        words = known.get((shape, rest, size))
+    def _words(self, shape: Shape, rows: Plain, number: int) -> Words | None:
+        """The words of the tag of a row; None where it has another shape, or its checksum fails."""
+        known, size = self._scanner.layouts.words, rows.sizes.item(number)
+        key = shape, rows.rest.item(number), size
+        words = known.get(key)
         if words is None:
-            layout = self._layout_of(Rows(self._data, offset, 1, 1), 0, length)
+            body = rows.bodies.item(number)
+            end = body + size + shape.back
+            payload = bytes(self._data[body - rows.prefixes.item(number) : end])
+            stored = int.from_bytes(self._data[end : end + 4], "little")
+            layout = self._scanner.layouts.learned(payload) if stored == masked_crc32c(payload) else None
             words = Words.of(layout, size) if layout is not None else None
             if words is None or words.shape != shape:
                 return None
             if len(known) < MOST_LAYOUTS:
-                known[shape, rest, size] = words
+                known[key] = words
         return words
 
     def take(self, rows: Rows, length: int, order: NDArray[np.int64], offsets: Any, stride: int = 0) -> None:
