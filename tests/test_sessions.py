@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ from hparams_lab.doctor.examine import diagnosis_of
 from hparams_lab.doctor.repair import repair_into
 from hparams_lab.doctor.tree import Tree
 from hparams_lab.doctor.view import View
+from hparams_lab.errors import LogDirError
 from hparams_lab.events.logdir import LogDirReader, read
+from hparams_lab.events.owned import owned
 from hparams_lab.findings import Kind
 from hparams_lab.merge import merge
 from hparams_lab.results import Results
@@ -144,6 +148,46 @@ def test_what_is_below_belongs_to_the_session_of_its_process_or_time(tmp_path, p
         found = {run.name: (dict(run.hparams), dict(run.metrics)) for run in read(root).runs}
         assert found == {"v": (A, {"validation/val_loss": 2}), "v-writer-2": (B, {"validation/val_loss": 102})}
     assert diagnosis_of(Tree(tmp_path / "mended")).is_repairable is False
+
+
+def test_two_writers_below_a_session_stay_two(tmp_path):
+    write(tmp_path / "v", 1, [0.5], A)
+    for process in (1, 2):
+        write(tmp_path / "v/validation", process, [0.1 * process, 0.2, 0.3], None, process)
+    (run,) = read(tmp_path).runs
+    assert run.scalars("validation/val_loss").values.round(3).tolist() == [0.1, 0.2, 0.3]
+    assert run.scalars("validation-writer-2/val_loss").values.round(3).tolist() == [0.2, 0.2, 0.3]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_directory_reads_as_what_it_is_mended_to(tmp_path, seed):
+    """Also as it grows; and no file is of two runs."""
+    draw = random.Random(seed)
+    for number_of_directory in range(12):
+        root, mended = tmp_path / f"{number_of_directory}/logs", tmp_path / f"{number_of_directory}/mended/logs"
+        reader = LogDirReader(root)
+        for number_of_file in range(draw.randrange(1, 6)):
+            where = draw.choice(["v", "v", "v", "v/validation", "w", "run"])
+            hparams = None if "/" in where else draw.choice([None, None, A, B, {"units": 3, "layers": 1}, {}])
+            values = [round(draw.random(), 2) for _ in range(draw.randrange(hparams is None, 4))]
+            at, tag = draw.choice([0, 1, 100, 200]), draw.choice(["val_loss", "loss"])
+            write(root / where, draw.choice([1, 1, 2, 3]), values, hparams, at, number_of_file, tag)
+            with contextlib.suppress(LogDirError):  # nothing was logged yet
+                assert everything(reader.read()) == everything(read(root))
+        with contextlib.suppress(LogDirError):
+            found = read(root)
+            repair_into(Tree(root), mended)
+            assert everything(found) == everything(read(mended)), sorted(root.rglob("*tfevents*"))
+            assert not diagnosis_of(Tree(mended)).is_repairable
+            files = [f"{at.path}/{name}" for one in owned(root, found.runs) for at in one.folders for name in at.files]
+            assert len(files) == len({*files})
+
+
+def everything(results: Results) -> dict[str, Any]:
+    return {
+        run.name: (dict(run.hparams), {tag: points.values.tolist() for tag, points in run.columns.items()})
+        for run in results.runs
+    }
 
 
 def test_what_one_file_does_not_tell_apart_is_said(tmp_path):

@@ -40,11 +40,13 @@ def moved(tree: Tree) -> list[Moved]:
     names = {run.name: run for run in tree.runs}
     ours = {run.name for run in tree.runs if any(file.is_own for file in run.files)}
     sessions = [run.name for run in tree.sessions]
-    owners = owners_of([*names], sessions, ours.__contains__, lambda name: names[name].tags)
+    writers = {run.name: writers_of(run) for run in tree.runs}
+    shared = {name for name, parts in writers.items() if len(parts) > 1}
+    owners = owners_of([*names], sessions, ours.__contains__, lambda name: names[name].tags, shared)
     taken = {*names}
     found: list[Moved] = []
     for run in tree.runs:
-        parts = writers_of(run)
+        parts = writers[run.name]
         called = names_of(run.name, len(parts), taken)
         if len(parts) > 1:
             found += (Moved(run, name, files) for name, files in zip(called[1:], parts[1:], strict=True))

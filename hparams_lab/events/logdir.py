@@ -116,8 +116,9 @@ class LogDirReader:
         """The directories that belong to a run, as `owners_of` has it."""
         sessions = [name for name, reader in self._readers.items() if reader.facts.start is not None]
         readers = self._readers
+        shared = {name for name in sessions if len(readers[name].apart) > 1}
         return owners_of(
-            readers, sessions, lambda name: readers[name].is_own, lambda name: readers[name].facts.columns()
+            readers, sessions, lambda name: readers[name].is_own, lambda name: readers[name].facts.columns(), shared
         )
 
     def _declared(self, tree: Tree, owners: Mapping[str, tuple[str, str]]) -> dict[str, Declared | None]:
@@ -204,7 +205,7 @@ class LogDirReader:
             reader = RunReader(os.path.normpath(f"{self._root}/{name}"), self._layouts, self._thin)
         sessions = reader.apart
         names = names_of(name, len(sessions), taken)
-        shares = [(prefix, reader.shared_out(sessions)) for prefix, reader in parts]
+        shares = [share for prefix, reader in parts for share in _shares(prefix, reader, sessions)]
         for place, (reader, called) in enumerate(zip(sessions, names, strict=True)):
             shown = called or os.path.basename(os.path.abspath(self._root))
             own = [(prefix, share[place].facts) for prefix, share in shares]
@@ -219,6 +220,18 @@ class LogDirReader:
                 run = replace(run, trial_id=values_key(run.hparams))
             if run is not None:
                 yield run
+
+
+def _shares(
+    prefix: str, reader: RunReader, sessions: Sequence[RunReader]
+) -> Iterator[tuple[str, Sequence[RunReader]]]:
+    """What each session has of a directory below it, with what goes before its tags: two writers there stay two."""
+    if len(sessions) > 1:
+        yield prefix, reader.shared_out(sessions)
+        return
+    writers = reader.apart
+    for name, writer in zip(names_of(prefix.rstrip("/"), len(writers), set()), writers, strict=True):
+        yield f"{name}/" if name else "", [writer]
 
 
 def _foreign_sweeps(readers: Mapping[str, RunReader]) -> Iterator[str]:

@@ -33,7 +33,9 @@ def owned(root: str | os.PathLike[str], runs: Iterable[RunResult]) -> list[Owned
         by_name.setdefault(name_below(root, run), []).append(run)
     sessions = {name for name, there in by_name.items() if any(run.is_session for run in there)}
     parts = {name: [folders.get(name) or Folder(os.path.normpath(f"{top}/{name}"), name)] for name in by_name}
-    for name, (owner, _) in owners_of(folders, sessions, tags=lambda name: _tags(name, by_name)).items():
+    shared = {name for name, there in by_name.items() if len(there) > 1}
+    owners = owners_of(folders, sessions, tags=lambda name: _tags(name, by_name), shared=shared)
+    for name, (owner, _) in owners.items():
         if name not in by_name and owner in parts:
             parts[owner].append(folders[name])
     parts = {name: there for name, there in parts.items() if any(folder.files for folder in there)}

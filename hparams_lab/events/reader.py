@@ -177,8 +177,6 @@ class RunReader:
 
     def shared_out(self, sessions: Sequence[RunReader]) -> list[RunReader]:
         """What of this directory belongs to each session of the one above: those of a file's process, or its time."""
-        if len(sessions) < 2:
-            return [self]
         above = [one.written for one in sessions]
         owners = {file.name: whose(file, above) for file in self.written}
         return [self._only([name for name, owner in owners.items() if owner == n]) for n in range(len(sessions))]

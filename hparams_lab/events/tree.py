@@ -112,12 +112,14 @@ def owners_of(
     sessions: Collection[str],
     is_ours: Callable[[str], bool] = lambda name: False,
     tags: Tags = lambda name: (),
+    shared: Collection[str] = (),
 ) -> dict[str, tuple[str, str]]:
     """The directories that belong to a run that has another: to which, and what goes before their tags.
 
     Args:
       names: all directories with event files. sessions: those of them with a session.
       is_ours: whether the session of that name is a run of ours. tags: of the scalars in a directory.
+      shared: those with several sessions.
 
     What is below a run of ours belongs to it, but for other runs of ours. Elsewhere those without a session do that are
     below one with a session (`validation/`). PyTorch writes hyperparameters into a directory below the one of the
@@ -131,7 +133,7 @@ def owners_of(
         return {}
     others = sorted(set(names) - starts, key=lambda name: (name.count("/"), natural(name)))  # what is above comes first
     others = [name for name in others if not is_experiment(name)]
-    owners = _around_sessions(others, starts)
+    owners = _around_sessions(others, starts, shared)
     bare = [name for name in others if name not in owners]
     apart = sorted(starts - {name for name in starts if is_ours(name)}) if bare else []
     for name in bare:
@@ -142,12 +144,14 @@ def owners_of(
     return owners | halves_of([name for name in bare if name not in owners], tags, sweeps)
 
 
-def _around_sessions(others: Sequence[str], starts: Collection[str]) -> dict[str, tuple[str, str]]:
+def _around_sessions(
+    others: Sequence[str], starts: Collection[str], shared: Collection[str]
+) -> dict[str, tuple[str, str]]:
     """Of directories without a session, those that belong to one above or below."""
     below: dict[str, list[str]] = {}
     for name in starts:
         for above in above_of(name):
-            below.setdefault(above, []).append(name)
+            below.setdefault(above, []).extend([name] * (2 if name in shared else 1))
     owners: dict[str, tuple[str, str]] = {}
     for name in others:
         owner = next((above for above in above_of(name) if above in starts or above in owners), None)
