@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+import sick_logs
 
 import hparams_lab as lab
 from hparams_lab.declared import Declared
@@ -164,7 +165,7 @@ def test_an_unknown_metric_of_held_out_data_is_asked_for(tags, asks):
 def test_what_is_declared_ranks_before_what_is_only_logged():
     tags = ["train/epoch_accuracy", "validation/epoch_accuracy", "validation/epoch_loss", "accuracy"]
     assert chosen(tags) == "validation/epoch_accuracy"
-    assert chosen(tags, declared=["accuracy"]) == "accuracy"
+    assert chosen(tags, declared=iter(["accuracy"])) == "accuracy"
     assert chosen(tags, declared=["train/epoch_accuracy"]) == "validation/epoch_accuracy"
     assert chosen(["loss", "accuracy", "val_loss"], declared=["loss", "accuracy", "val_loss"]) == "val_loss"
 
@@ -185,6 +186,18 @@ def test_what_is_declared_ranks_before_what_is_only_logged():
 def test_the_reasons_are_said(tags, why, others):
     choice = choose(tags.split(), dict.fromkeys(tags.split(), 1), 1)
     assert (choice.why, choice.others) == (why, tuple(others.split()))
+
+
+def test_the_metric_that_an_hparams_config_declares_ranks(tmp_path):
+    """As in TensorFlow's tutorial, with Keras's callback below: the halves of a run have their own accuracy."""
+    files = {"": sick_logs.VERSION + sick_logs.experiment([sick_logs.interval("units", 8, 64)], "accuracy")}
+    for units in (16, 32):
+        files[f"run-{units}"] = sick_logs.run(units)
+        for half in ("train", "validation"):
+            files[f"run-{units}/{half}"] = sick_logs.VERSION + sick_logs.point(1, 0.5, "epoch_accuracy")
+    results = lab.read(sick_logs.write(tmp_path, files))
+    assert {"accuracy", "train/epoch_accuracy", "validation/epoch_accuracy"} <= {*results.tags}
+    assert (results.objective, results.choice.why) == ("accuracy", ("not of training", "declared"))
 
 
 # --- in the commands ------------------------------------------------------------------------------------------------
