@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
-from mutants import VERSION, event, number
+from mutants import VERSION, event, number, start
 
 from hparams_lab.cli.main import main
 from hparams_lab.cli.table import Column, fitted
@@ -125,6 +125,24 @@ def test_top_shows_names_that_show_and_compare_take(tuned, capsys, monkeypatch, 
     assert max(map(width_of, compared)) <= max(width, 80)
     found = json.loads(said(capsys, "compare", tuned, *shown[:2], "--json")[0])
     assert [trial["runs"] for trial in found["trials"]] == [[f"ray_results/tune/{name}"] for name in TUNED[:-3:-1]]
+
+
+def test_a_terminal_without_an_ellipsis(tuned, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = next(line for line in said(capsys, "top", tuned) if "…" in line).split()[1]
+    found = [json.loads(said(capsys, "show", tuned, one, "--json")[0]) for one in (text, text.replace("…", "?"))]
+    assert found[0]["runs"] == found[1]["runs"]
+
+
+def test_a_run_of_a_trial_of_several_by_its_short_name(tmp_path, capsys):
+    for run in ("a", "b"):
+        directory = tmp_path / "logs/study" / run
+        directory.mkdir(parents=True)
+        records = [VERSION, start("one"), event([number("loss", 1.0)], 1, 1)]
+        (directory / "events.out.tfevents.1.host").write_bytes(b"".join(records))
+    lines = said(capsys, "show", tmp_path / "logs", "b")
+    assert lines[0].startswith("study/b")
+    assert "other runs of the trial: study/a" in lines
 
 
 def test_json_has_the_names_as_they_are(tuned, capsys):
