@@ -32,6 +32,8 @@ from hparams_lab.scalar import is_of_system
 
 NAMED = 4
 """So many of equally likely metrics are named."""
+LISTED = 12
+"""So many metrics of unknown direction are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ class Choice:
                 "(--metric TAG; in Python metric=)"
             )
         way = " (--metric TAG with --max or --min; in Python metric= and goal=)" if logged else ""
-        return f"no objective is declared; name the metric to rank by: {', '.join(logged) or 'none logged'}{way}"
+        shown = ", ".join([*logged[:LISTED], *["..."] * (len(logged) > LISTED)]) or "none logged"
+        return f"no objective is declared; name the metric to rank by: {shown}{way}"
 
 
 def choose(goals: Iterable[str], runs: Mapping[str, int], total: int = 0, declared: Iterable[str] = ()) -> Choice:

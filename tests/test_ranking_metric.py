@@ -300,6 +300,13 @@ def test_a_toss_up_is_told_with_its_candidates(logs, lines_of):
     assert [trial.name for trial in lab.read(directory).top(metric="val/f1")] == ["run1", "run0"]
 
 
+def test_many_metrics_of_unknown_direction_are_not_all_named(logs):
+    results = lab.read(logs(" ".join(f"speed{n}" for n in range(400))))
+    with pytest.raises(lab.UsageError, match=r"rank by: speed0, speed1, .*, speed11, \.\.\. \(--metric TAG") as raised:
+        results.best()
+    assert len(str(raised.value)) < 250
+
+
 def test_the_experiment_has_the_metric_that_ranks():
     hparams = lab.Experiment([lab.HParam("x", lab.Discrete([1, 2]))], [lab.Metric("loss")]).to_json()["hparams"]
 
