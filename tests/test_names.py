@@ -14,6 +14,8 @@ from hparams_lab.cli.main import main
 from hparams_lab.cli.table import Column, fitted
 from hparams_lab.events.logdir import read
 from hparams_lab.names import common_part, cut_apart, cut_as, width_of
+from hparams_lab.progress.lines import running
+from hparams_lab.progress.standing import Going, Standing
 
 TUNED = [
     f"PPO_CartPole-v0_1a2b3_{at:05d}_{at}_lr={rate},gamma={gamma}_2021-01-01_12-0{at % 10}-00"
@@ -67,6 +69,12 @@ def test_any_names_are_told_apart():
 )
 def test_what_all_names_begin_with(names, common):
     assert common_part(names) == common
+
+
+def test_runs_under_way_do_not_look_the_same():
+    standing = Standing(12, {}, tuple(Going(name, 1.0) for name in TUNED), None, None)
+    shown = ["".join(piece.text for piece in line) for line in running(standing, 80, 20)]
+    assert len({line.split()[0] for line in shown}) == 12
 
 
 def test_what_the_other_columns_leave_is_for_names():
