@@ -24,6 +24,7 @@ from hparams_lab.metric_words import (
     PASSING,
     SAME,
     TEST,
+    TRAINING,
     MetricTag,
     all_words_of,
     may_be_of_a_model,
@@ -178,9 +179,11 @@ def _in_most_runs(tags: list[MetricTag], log: _Log) -> list[MetricTag]:
 def _held_out(tags: list[MetricTag], log: _Log) -> list[MetricTag]:
     def data(tag: MetricTag) -> int:
         is_none_of_training = tag.name in MEASURED_ON_HELD_OUT or (log.is_unsaid_held_out and tag.is_usual)
-        if tag.is_held_out or (not tag.data and (tag.is_declared or is_none_of_training)):
+        if tag.is_held_out:
+            return int(bool(TRAINING & tag.words))  # meta_test before meta_train, where both are of an evaluation
+        if not tag.data and (tag.is_declared or is_none_of_training):
             return 0
-        return 2 if tag.is_of_training and not log.is_of_an_agent else 1
+        return 3 if tag.is_of_training and not log.is_of_an_agent else 2
 
     return _least(tags, data)
 
