@@ -48,7 +48,7 @@ def test_a_directory_beside_a_sweep_that_begins_with_its_name_is_not_ours(tmp_pa
     repair_in_place(Tree(tmp_path / "logs"), 4e9)
     found = {one.name: (one.outcome, one.reason) for one in lab.read(tmp_path / "logs").runs}
     assert found.pop("lr/a") == (Outcome.INTERRUPTED, "left without an end")
-    assert set(found.values()) == {(Outcome.INTERRUPTED, "")}
+    assert set(found.values()) == {(Outcome.UNKNOWN, "")}
 
 
 def test_a_run_belongs_to_the_nearest_sweep(tmp_path):
