@@ -421,7 +421,7 @@ def test_sixty_of_each_kind_are_one_line_each_and_fit_a_screen(tmp_path: Path, d
     ("files", "name", "what"),
     [
         (
-            lambda: declares(bare) | {"a": run(16)},
+            lambda: declares(bare) | {"a": run(16, **dict.fromkeys((f"h{n:02}" for n in range(60)), 1.0))},
             "domain",
             "60 hparams have no domain: 'h00', 'h01', 'h02' and 57 more",
         ),
@@ -478,12 +478,12 @@ def test_neighbours_out_of_order_are_no_second_training(tmp_path: Path) -> None:
     """TensorBoard's default loader drops a point or two of them; the file is left as it is, and read whole."""
     orders = {
         "swapped": [10, 12, 11, 13], "threads": [1, 4, 2, 3, 8, 5, 6, 7, 9], "again": [1, 2, 1, 2],
-        "far": [*range(20), *range(100, 120), 50], "once": [1, 2, 3, 3],
+        "far": [*range(20), *range(100, 120), 50], "once": [1, 2, 3, 3], "few": [100, 200, 300, 1, 2],
     }  # fmt: skip
     for name, steps in orders.items():
         write(tmp_path / name, {"a": VERSION + b"".join(point(step, step / 2) for step in steps)})
     said = {name: {one.name: one for one in examine(tmp_path / name).ailments} for name in orders}
-    assert {name for name, found in said.items() if "steps-back" in found} == {"again", "far"}
+    assert {name for name, found in said.items() if "steps-back" in found} == {"again", "far", "few"}
     assert {name for name, found in said.items() if "steps-swapped" in found} == {"swapped", "threads"}
     found = said["swapped"]["steps-swapped"]
     assert (found.severity, found.repairable) == (Severity.WARNING, False)

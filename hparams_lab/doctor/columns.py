@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -165,7 +166,7 @@ def domains(tree: Tree) -> Iterator[Ailment]:
     mixed = mixed_columns(tree)
     found: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for info in {info.name: info for _, _, message in tree.experiments for info in message.hparam_infos}.values():
-        if info.WhichOneof("domain") is None:
+        if info.name in values and info.WhichOneof("domain") is None:
             what, effect = ("has no domain", "have no domain"), "no filter for it, and none in the Time Series tab"
         elif info.name in mixed or not values.get(info.name):
             continue
@@ -198,13 +199,15 @@ def values_of_columns(tree: Tree, texts: Iterable[str] = ()) -> dict[str, list[A
     for run in tree.sessions:
         assert run.start is not None
         for name, value in run.start.hparams.items():
-            plain = as_text(value) if name in texts else plain_value(value)
+            is_nan = value.WhichOneof("kind") == "number_value" and value.number_value != value.number_value
+            plain = as_text(value) if name in texts else math.nan if is_nan else plain_value(value)
             found.setdefault(name, {})[type(plain), plain] = None
     return {name: [value for _, value in values] for name, values in found.items()}
 
 
 def _holds_all(info: api_pb2.HParamInfo, values: Iterable[Any]) -> bool:
-    """Whether a column's domain has the values."""
+    """Whether a column's domain has the values; no domain has a NaN."""
+    values = [value for value in values if value == value]
     if info.WhichOneof("domain") == "domain_interval":
         low, high = info.domain_interval.min_value, info.domain_interval.max_value
         return all(_kind(value) is float and low <= value <= high for value in values)
@@ -253,8 +256,10 @@ def _widened(info: api_pb2.HParamInfo | None, name: str, values: Sequence[Any], 
     """The column, if it holds the values, else with a domain that does."""
     if info is not None and not mixed and info.WhichOneof("domain") and not _is_long(info) and _holds_all(info, values):
         return info
-    before = [] if info is None or mixed else _span(info)
-    found = observed_info(name, [*before, *values])
+    kinds = {_kind(value) for value in values}  # what is declared of another type no run has
+    before = [] if info is None or mixed else [value for value in _span(info) if _kind(value) in kinds]
+    known = [value for value in (*before, *values) if value == value]  # no interval holds a NaN
+    found = observed_info(name, known or [0.0])
     if info is not None:
         found.display_name, found.description = info.display_name, info.description
         found.differs = found.differs or info.differs

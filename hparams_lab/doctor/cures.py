@@ -9,7 +9,7 @@ import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from hparams_lab.doctor.checks import is_left, split_trials
@@ -31,6 +31,9 @@ from hparams_lab.values import trial_id
 
 _MENDABLE = (Kind.TORN, Kind.BAD_LENGTH, Kind.WILD_LENGTH, Kind.BAD_CHECKSUM, Kind.NOT_AN_EVENT, Kind.BAD_TENSOR)
 
+_STEPPED = ("summary", "session_log")
+"""What an event of a step may hold; a version or a graph has none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -49,12 +52,16 @@ class Cure:
     step: Callable[[Event], int] | None = None
     drops_experiments: bool = False
     drops_hparams: bool = False
+    drops_restarts: bool = False
 
     def changes(self, event: Event) -> bool:
         """Mend an event; whether that changed it."""
         before = event.SerializeToString()
-        if self.step is not None and not any(map(_is_hparams, event.summary.value)):
+        has_step = event.WhichOneof("what") in _STEPPED and not any(map(_is_hparams, event.summary.value))
+        if self.step is not None and has_step:
             event.step = self.step(event)
+        if self.drops_restarts and event.session_log.status == SessionLog.START:
+            event.ClearField("session_log")
         kept = [value for value in event.summary.value if not self._drops(value)]
         if len(kept) != len(event.summary.value):
             del event.summary.value[:]
@@ -76,11 +83,13 @@ class Cure:
         if data is None or not data.HasField("session_start_info"):
             return
         start = data.session_start_info
-        for name in self.texts & set(start.hparams):
+        names = self.texts & set(start.hparams)
+        for name in names:
             start.hparams[name].string_value = as_text(start.hparams[name])
         if self.group is not None:
             start.group_name = self.group
-        value.metadata.plugin_data.content = data.SerializeToString()
+        if names or self.group is not None:  # else its bytes stay: a map has no order
+            value.metadata.plugin_data.content = data.SerializeToString()
 
 
 def _is_hparams(value: Summary.Value) -> bool:
@@ -102,14 +111,15 @@ def changes(tree: Tree, now: float, lost: list[Finding]) -> Iterator[Change]:
     """The changes that mend a log directory; the bytes that cannot be read are appended to `lost`."""
     message = whole_experiment(tree)
     keeps = _is_right(tree, message)
-    if tree.sessions and not keeps:
+    declares = bool(tree.sessions or tree.experiments) and not keeps
+    if declares:
         yield _experiment_file(tree, message, now)
     texts, groups = mixed_columns(tree), _groups(tree)
     held = [run.name for run in tree.runs if run.is_held]
     parts = [part for part in moved(tree) if not any(lies_in(part.run.name, name) for name in held)]
     for run in tree.runs:
         if not run.is_held:
-            cure = Cure(texts, groups.get(run.name), None, bool(tree.sessions) and not keeps)
+            cure = Cure(texts, groups.get(run.name), None, declares)
             yield from _changes_of_run(tree, run, cure, [part for part in parts if part.run is run], lost)
 
 
@@ -129,12 +139,17 @@ def _experiment_file(tree: Tree, message: ExperimentMessage, now: float) -> Chan
 
 
 def _groups(tree: Tree) -> dict[str, str]:
-    """The new group names of runs, by run, where their trial is split."""
+    """The new group names of runs, by run, where their trial is split.
+
+    The id of a trial of ours would make runs of ours of those of other loggers.
+    """
     found = {}
     for runs in split_trials(tree):
         start = runs[0].start
         assert start is not None
-        found.update({run.name: group_key(start.hparams) for run in runs})
+        ours = any(file.is_own for run in runs for file in run.files)
+        name = group_key(start.hparams) if ours else f"trial-{group_key(start.hparams)}"
+        found.update({run.name: name for run in runs})
     return found
 
 
@@ -152,11 +167,15 @@ def _step_map(run: RunFacts) -> Callable[[int], int] | None:
     return lambda step: bisect.bisect_left(steps, step)
 
 
-def _steps(files: list[FileFacts], wild: Callable[[int], int] | None) -> Callable[[Event], int] | None:
-    """What becomes of the steps of a writer's files; None where all stay."""
+def _with_steps(cure: Cure, files: list[FileFacts], wild: Callable[[int], int] | None) -> Cure:
+    """The cure, and what becomes of the steps of a writer's files.
+
+    Where they follow on, nothing begins again any more: a restart would hide what is behind it.
+    """
     if any(file.back for file in files):
-        return Renumbering([file for file in files if not file.has(Kind.UNREADABLE)], wild).step
-    return None if wild is None else lambda event: wild(event.step)
+        numbers = Renumbering([file for file in files if not file.has(Kind.UNREADABLE)], wild)
+        return replace(cure, step=numbers.step, drops_restarts=True)
+    return cure if wild is None else replace(cure, step=lambda event: wild(event.step))
 
 
 def _changes_of_run(
@@ -165,10 +184,10 @@ def _changes_of_run(
     gone = {file.name for part in parts for file in part.files}
     first = [file for file in run.files if file.name not in gone]
     wild = _step_map(run)
-    yield from _changes_of_files(tree, run, first, replace(cure, step=_steps(first, wild)), lost)
+    yield from _changes_of_files(tree, run, first, _with_steps(cure, first, wild), lost)
     for part in parts:
         starts = session_of(first, cure) if part.lacks_a_session else b""
-        here = replace(cure, step=_steps(part.files, wild))
+        here = _with_steps(cure, part.files, wild)
         for place, file in enumerate(part.files):
             data, _ = _mended(file, here, lost)
             end = _end(tree, run, part.files) if place == len(part.files) - 1 else b""
@@ -208,10 +227,10 @@ def _mended(file: FileFacts, cure: Cure, lost: list[Finding]) -> tuple[bytes, bo
     is_empty = True
     with contents(file.path) as data:
         for payload, event in events(data, lost, file.name):
-            had = bool(event.summary.value)
+            had = bool(event.summary.value) or event.session_log.status != SessionLog.STATUS_UNSPECIFIED
             if not cure.changes(event):
                 kept.append(frame(payload))
-            elif event.summary.value:
+            elif event.summary.value or event.WhichOneof("what") not in (None, "summary"):
                 kept.append(frame(event.SerializeToString()))
             else:
                 continue

@@ -45,13 +45,15 @@ def moved(tree: Tree) -> list[Moved]:
     owners = owners_of([*names], sessions, ours.__contains__, lambda name: names[name].tags, shared)
     taken = {*names}
     found: list[Moved] = []
+    settled: set[str] = set()  # below a directory of several sessions: what is there goes with them
     for run in tree.runs:
-        parts = writers[run.name]
+        parts = [run.files] if run.name in settled else writers[run.name]
         called = names_of(run.name, len(parts), taken)
         if len(parts) > 1:
             found += (Moved(run, name, files) for name, files in zip(called[1:], parts[1:], strict=True))
             below = [(names[name], prefix) for name, (owner, prefix) in owners.items() if owner == run.name and prefix]
             for other, prefix in below:
+                settled.add(other.name)
                 found += _below(other, [f"{name}/{prefix.rstrip('/')}" for name in called], parts)
     return found
 

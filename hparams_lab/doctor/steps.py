@@ -93,11 +93,11 @@ def _overtaken(run: RunFacts) -> int:
         return 0
     reader = RunReader(str(run.directory), Layouts())
     reader.read_new([file.path.name for file in run.files])
-    within = 0
-    if len(run.files) == 1 and not run.files[0].findings:
-        read = reader.facts.columns()
-        within = sum(count - len(read[tag].steps) for tag, count in run.files[0].tags.items() if tag in read)
-    return within + sum(reader.facts.overtaken.values())
+    overtaken = sum(reader.facts.overtaken.values())
+    if any(file.findings for file in run.files) or (len(run.files) > 1 and any(file.is_own for file in run.files)):
+        return overtaken  # what else is not read has other reasons
+    stored = sum(count for file in run.files for count in file.tags.values())
+    return max(stored - sum(len(points.steps) for points in reader.facts.columns().values()), overtaken)
 
 
 CHECKS = (huge_steps, steps_back, swapped, restarted)

@@ -7,6 +7,7 @@ Source: https://github.com/tensorflow/tensorboard/blob/2.21.0/tensorboard/data/s
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -33,18 +34,24 @@ class _Stretches:
         else:
             self.ends.append((step, step))
 
+    @property
+    def largest(self) -> int:
+        """The last step, once they follow on."""
+        return max((last + added for (_, last), added in zip(self.ends, self.added, strict=True)), default=0)
+
     def moved(self, step: int) -> int:
         """What becomes of the next step, while they are written."""
         if self.place < 0 or step < self.last:
             self.place += 1
         self.last = step
-        return min(step + self.added[self.place], LARGEST_STEP)
+        return step + self.added[self.place]
 
 
 class Renumbering:
     """The steps of one run's files, in their order. Tags whose steps never go back keep them.
 
-    Args: files: read once here, and once more by `step`. before: what becomes of a step in any case.
+    Args: files: read once here, and once more by `step`. before: what becomes of a step in any case; where some would
+    be too large in the end, they are numbered.
     """
 
     def __init__(self, files: Iterable[FileFacts], before: Callable[[int], int] | None = None) -> None:
@@ -57,11 +64,19 @@ class Renumbering:
                 for _, event in events(data, []):
                     if tags := _tags(event):
                         together.join(tags)
-                        found.append((tags[0], self._known(event.step)))
+                        found.append((tags[0], event.step))
+        self._arrange(together, found)
+        if any(one.largest > LARGEST_STEP for one in self._of.values()):
+            steps = sorted({step for _, step in found})
+            self._before = lambda step: bisect.bisect_left(steps, step)
+            self._arrange(together, found)
+
+    def _arrange(self, together: _Together, found: Sequence[tuple[str, int]]) -> None:
+        self._of = {}
         for tag in together.first:
             self._of[tag] = self._of.setdefault(together.of(tag), _Stretches())
         for tag, step in found:
-            self._of[tag].take(step)
+            self._of[tag].take(self._known(step))
         _follow_on({id(one): one for one in self._of.values()}.values())
 
     def step(self, event: Event) -> int:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from hparams_lab.doctor.salvage import contents, events
 
+FEW = 3
+"""One point of so many may be overtaken."""
+
 NEIGHBOURS = 8
 """Threads that log at the same time leave a step at most so many places behind its own."""
 
@@ -26,11 +29,13 @@ def swapped_tags(path: Path, tags: Mapping[str, object]) -> set[str]:
 
 
 def is_swapped(steps: Sequence[int]) -> bool:
-    """Whether each step is there once and none is more than `NEIGHBOURS` places behind its own.
+    """Whether each step is there once, none is more than `NEIGHBOURS` places behind its own, and few are overtaken.
 
-    A training that began again logs steps that are there already, or goes back farther.
+    A training that began again logs steps that are there already, goes back farther, or overtakes most of its points.
     """
     found: NDArray[np.int64] = np.array(steps, np.int64)
     order = np.argsort(found, kind="stable")
     is_once = bool((np.diff(found[order]) > 0).all())
-    return is_once and bool((np.abs(order - np.arange(len(found))) <= NEIGHBOURS).all())
+    is_near = bool((np.abs(order - np.arange(len(found))) <= NEIGHBOURS).all())
+    least_later = np.minimum.accumulate(found[::-1])[::-1][1:]
+    return is_once and is_near and FEW * int((found[:-1] > least_later).sum()) <= len(found)

@@ -119,7 +119,7 @@ class Facts:
             for tag, points in columns.items():
                 kept = [before(found[tag], int(points.steps.min()))] if tag in found and len(points.steps) else []
                 found[tag] = _joined([*kept, points])
-        return found
+        return {tag: points for tag, points in found.items() if len(points.steps)}  # a restart may leave none
 
     def _current(self) -> dict[str, Scalars]:
         """The points since the last restart."""
