@@ -24,6 +24,7 @@ from hparams_lab.metric_words import (
     PASSING,
     SAME,
     TEST,
+    TRAINING,
     MetricTag,
     all_words_of,
     may_be_of_a_model,
@@ -32,6 +33,8 @@ from hparams_lab.scalar import is_of_system
 
 NAMED = 4
 """So many of equally likely metrics are named."""
+LISTED = 12
+"""So many metrics of unknown direction are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class Choice:
                 "(--metric TAG; in Python metric=)"
             )
         way = " (--metric TAG with --max or --min; in Python metric= and goal=)" if logged else ""
-        return f"no objective is declared; name the metric to rank by: {', '.join(logged) or 'none logged'}{way}"
+        shown = ", ".join([*logged[:LISTED], *["..."] * (len(logged) > LISTED)]) or "none logged"
+        return f"no objective is declared; name the metric to rank by: {shown}{way}"
 
 
 def choose(goals: Iterable[str], runs: Mapping[str, int], total: int = 0, declared: Iterable[str] = ()) -> Choice:
@@ -75,27 +79,34 @@ def choose(goals: Iterable[str], runs: Mapping[str, int], total: int = 0, declar
       declared: tags that somebody declared as metrics.
     """
     tags = [tag for tag in dict.fromkeys(goals) if not is_of_system(tag)]
-    said = {*declared} if not {*tags} <= {*declared} else set()  # what is said of all of them says nothing
+    said = {*declared}
+    said -= {*tags} if {*tags} <= said else set()  # what is said of all of them says nothing
     known = [MetricTag.read(tag, runs.get(tag, 0), tag in said) for tag in tags]
     left = [tag for tag in _without_common_words(known) if tag.name not in NEVER]
     of_agent = _is_of_an_agent({*runs, *goals})
     log = _Log.of(left, total, of_agent)
-    why: list[str] = []
-    passed: list[str] = []
-    for reason, rule in RULES:
-        kept = rule(left, log)
-        if len(kept) < len(left):
-            still = {tag.tag for tag in kept}
-            passed[:0] = [tag.tag for tag in left if tag.tag not in still]
-            why += [reason(kept) if callable(reason) else reason]
-            left = kept
-    left.sort(key=lambda tag: -tag.runs)
+    left, passed, reasons = _sifted(left, log)
     is_sure = of_agent or not left or any(_is_unseen(tag) or tag.is_declared for tag in left)
     unknown = [] if is_sure else _unknown(runs, {*tags}, log)
     if len(_quantities(left)) != 1 or unknown:  # what was measured on held-out data may matter more
         return Choice(None, others=(*unknown, *(tag.tag for tag in left)))
-    first, *rest = [tag.tag for tag in sorted(left, key=lambda tag: (-tag.runs, len(tag.tag)))]
-    return Choice(first, tuple(dict.fromkeys(filter(None, why))), (*rest, *passed))
+    first, *rest = sorted(left, key=lambda tag: (-tag.runs, len(tag.tag)))
+    why = [reason(first) if callable(reason) else reason for reason in reasons]
+    return Choice(first.tag, tuple(dict.fromkeys(filter(None, why))), tuple(tag.tag for tag in (*rest, *passed)))
+
+
+def _sifted(tags: list[MetricTag], log: _Log) -> tuple[list[MetricTag], list[MetricTag], list[_Reason]]:
+    """The tags that no rule leaves out, the others, the likeliest first, and the reasons of the rules that did."""
+    passed: list[MetricTag] = []
+    reasons: list[_Reason] = []
+    for reason, rule in RULES:
+        kept = rule(tags, log)
+        names = {tag.tag for tag in kept}
+        if len(kept) < len(tags):
+            passed[:0] = [tag for tag in tags if tag.tag not in names]
+            reasons.append(reason)
+            tags = kept
+    return sorted(tags, key=lambda tag: -tag.runs), passed, reasons
 
 
 def _unknown(runs: Mapping[str, int], known: set[str], log: _Log) -> list[str]:
@@ -154,6 +165,7 @@ class _Log:
 
 
 _Rule: TypeAlias = Callable[[list[MetricTag], _Log], list[MetricTag]]
+_Reason: TypeAlias = str | Callable[[MetricTag], str]
 
 
 def _of_an_agent(tags: list[MetricTag], log: _Log) -> list[MetricTag]:
@@ -167,9 +179,11 @@ def _in_most_runs(tags: list[MetricTag], log: _Log) -> list[MetricTag]:
 def _held_out(tags: list[MetricTag], log: _Log) -> list[MetricTag]:
     def data(tag: MetricTag) -> int:
         is_none_of_training = tag.name in MEASURED_ON_HELD_OUT or (log.is_unsaid_held_out and tag.is_usual)
-        if tag.is_held_out or (not tag.data and (tag.is_declared or is_none_of_training)):
+        if tag.is_held_out:
+            return int(bool(TRAINING & tag.words))  # meta_test before meta_train, where both are of an evaluation
+        if not tag.data and (tag.is_declared or is_none_of_training):
             return 0
-        return 2 if tag.is_of_training and not log.is_of_an_agent else 1
+        return 3 if tag.is_of_training and not log.is_of_an_agent else 2
 
     return _least(tags, data)
 
@@ -178,10 +192,8 @@ def _is_unseen(tag: MetricTag) -> bool:
     return tag.is_held_out or tag.name in MEASURED_ON_HELD_OUT
 
 
-def _of_what_data(kept: list[MetricTag]) -> str:
-    if any(map(_is_unseen, kept)):
-        return "held-out"
-    return "" if any(tag.is_of_training for tag in kept) else "not of training"
+def _of_what_data(tag: MetricTag) -> str:
+    return "held-out" if _is_unseen(tag) else "" if tag.is_of_training else "not of training"
 
 
 def _declared(tags: list[MetricTag], _log: _Log) -> list[MetricTag]:
@@ -200,10 +212,10 @@ def _usual(tags: list[MetricTag], _log: _Log) -> list[MetricTag]:
     return _whole(scores or losses or _first_of_their_field([tag for tag in others if not tag.of]) or others)
 
 
-def _of_what_kind(kept: list[MetricTag]) -> str:
-    if all(tag.is_usual for tag in kept):
-        return "" if all(tag.name in AGENT for tag in kept) else "a usual score"
-    return "the loss" if all(tag.name == "loss" and not tag.of for tag in kept) else ""
+def _of_what_kind(tag: MetricTag) -> str:
+    if tag.is_usual:
+        return "" if tag.name in AGENT else "a usual score"
+    return "the loss" if tag.name == "loss" and not tag.of else ""
 
 
 def _whole(tags: list[MetricTag]) -> list[MetricTag]:
@@ -269,7 +281,7 @@ def _validation(tags: list[MetricTag], _log: _Log) -> list[MetricTag]:
     return _least_of_each(tags, lambda tag: bool(TEST & tag.words))
 
 
-RULES: tuple[tuple[str | Callable[[list[MetricTag]], str], _Rule], ...] = (
+RULES: tuple[tuple[_Reason, _Rule], ...] = (
     ("an agent's score", _of_an_agent),
     ("", _in_most_runs),
     (_of_what_data, _held_out),

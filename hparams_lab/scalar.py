@@ -83,5 +83,10 @@ def is_placeholder(tag: str, runs: Iterable[Measured]) -> bool:
 
 
 def telling(tags: Iterable[str], runs: Collection[Measured]) -> list[str]:
-    """The tags that are shown unasked: no samples of the machine, and no placeholder."""
-    return [tag for tag in tags if not is_of_system(tag) and not is_placeholder(tag, runs)]
+    """The tags that are shown unasked: no samples of the machine, no placeholder, and none that no run has logged.
+
+    Before anything is logged, they are all that are declared.
+    """
+    logged = {tag for run in runs for tag in run.metrics}
+    there = (tag for tag in tags if tag in logged or not logged)
+    return [tag for tag in there if not is_of_system(tag) and not is_placeholder(tag, runs)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sick_logs import VERSION, point, start, write
+from sick_logs import END, VERSION, point, start, write
 
 import hparams_lab as lab
 from hparams_lab.cli.main import main
@@ -125,3 +125,30 @@ def test_another_grouping_is_refused(logs: Path, capsys: pytest.CaptureFixture[s
         main(["top", str(logs), "--group-by", "values"])
     assert left.value.code == 2
     assert "'values' is not one of 'group', 'hparams'" in capsys.readouterr().err
+
+
+def test_a_run_without_a_group_that_is_gone_on_with_keeps_its_trial(tmp_path: Path) -> None:
+    write(tmp_path, {name: session({"x": 1}, ("loss", 0.5)) for name in ("a", "b")})
+    before = lab.read(tmp_path)
+    with lab.start_run(tmp_path, hparams={"x": 1}, name="a", resume=True, provenance=False) as run:
+        run.log({"loss": 0.25}, step=10)
+    after = lab.read(tmp_path)
+    assert run.trial_id == before.runs[0].trial_id == after.runs[0].trial_id
+    assert names(after) == [["a"], ["b"]]
+    assert [str(one.outcome) for one in after.runs] == ["completed", "unknown"]
+
+
+def test_a_sweep_does_not_take_the_run_of_another_tool_for_its_own(tmp_path: Path) -> None:
+    """Not even one of the same name and values."""
+    experiment = lab.Experiment([lab.HParam("x", lab.Discrete([1, 2]))], [lab.Metric("loss", goal="min")])
+    trained = []
+
+    def train(run: lab.Run) -> dict[str, float]:
+        trained.append(run.hparams["x"])
+        return {"loss": float(run.hparams["x"])}
+
+    for _ in range(2):
+        lab.run_sweep(experiment, train, logdir=tmp_path, executor="inline", observe=lambda event: None)
+        write(tmp_path, {"run-0002": session({"x": 1}, ("loss", 9.0)) + END})
+    assert trained == [1, 2]
+    assert names(lab.read(tmp_path)) == [["run-0000"], ["run-0001"], ["run-0002"]]

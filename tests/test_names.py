@@ -8,12 +8,14 @@ from pathlib import Path
 
 import click
 import pytest
-from mutants import VERSION, event, number
+from mutants import VERSION, event, number, start
 
 from hparams_lab.cli.main import main
 from hparams_lab.cli.table import Column, fitted
 from hparams_lab.events.logdir import read
 from hparams_lab.names import common_part, cut_apart, cut_as, width_of
+from hparams_lab.progress.lines import running
+from hparams_lab.progress.standing import Going, Standing
 
 TUNED = [
     f"PPO_CartPole-v0_1a2b3_{at:05d}_{at}_lr={rate},gamma={gamma}_2021-01-01_12-0{at % 10}-00"
@@ -67,6 +69,12 @@ def test_any_names_are_told_apart():
 )
 def test_what_all_names_begin_with(names, common):
     assert common_part(names) == common
+
+
+def test_runs_under_way_do_not_look_the_same():
+    standing = Standing(12, {}, tuple(Going(name, 1.0) for name in TUNED), None, None)
+    shown = ["".join(piece.text for piece in line) for line in running(standing, 80, 20)]
+    assert len({line.split()[0] for line in shown}) == 12
 
 
 def test_what_the_other_columns_leave_is_for_names():
@@ -125,6 +133,24 @@ def test_top_shows_names_that_show_and_compare_take(tuned, capsys, monkeypatch, 
     assert max(map(width_of, compared)) <= max(width, 80)
     found = json.loads(said(capsys, "compare", tuned, *shown[:2], "--json")[0])
     assert [trial["runs"] for trial in found["trials"]] == [[f"ray_results/tune/{name}"] for name in TUNED[:-3:-1]]
+
+
+def test_a_terminal_without_an_ellipsis(tuned, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = next(line for line in said(capsys, "top", tuned) if "…" in line).split()[1]
+    found = [json.loads(said(capsys, "show", tuned, one, "--json")[0]) for one in (text, text.replace("…", "?"))]
+    assert found[0]["runs"] == found[1]["runs"]
+
+
+def test_a_run_of_a_trial_of_several_by_its_short_name(tmp_path, capsys):
+    for run in ("a", "b"):
+        directory = tmp_path / "logs/study" / run
+        directory.mkdir(parents=True)
+        records = [VERSION, start("one"), event([number("loss", 1.0)], 1, 1)]
+        (directory / "events.out.tfevents.1.host").write_bytes(b"".join(records))
+    lines = said(capsys, "show", tmp_path / "logs", "b")
+    assert lines[0].startswith("study/b")
+    assert "other runs of the trial: study/a" in lines
 
 
 def test_json_has_the_names_as_they_are(tuned, capsys):

@@ -75,3 +75,14 @@ def test_another_metric_of_minus_one_is_no_placeholder(tmp_path: Path, call: Cal
     logs = versions(tmp_path, [point(9, -1.0, "val_loss")], [point(9, -1.0, "val_loss")], metric="val_loss")
     assert "val_loss" in call("top", logs)
     assert "val_loss" in call("export", logs, "-o", "-")
+
+
+def test_a_metric_that_no_run_has_is_hidden(tmp_path: Path, call: Callable[..., str]) -> None:
+    """As Stable Baselines 3 declares them."""
+    logs = versions(tmp_path / "logs", [LOSS], [LOSS], metric="rollout/ep_len_mean")
+    assert "ep_len" not in call("top", logs)
+    assert "ep_len" in call("top", logs, "--columns", "rollout/ep_len_mean")
+    call("report", logs, "-o", tmp_path / "report.html")
+    assert "ep_len" not in (tmp_path / "report.html").read_text().partition("<h2>Trials")[2].partition("</section>")[0]
+    nothing = versions(tmp_path / "nothing", [], [], metric="loss")
+    assert "loss" in call("top", nothing).splitlines()[0]

@@ -16,6 +16,7 @@ from screen import Screen
 
 import hparams_lab as lab
 from hparams_lab.attempts import Attempt
+from hparams_lab.names import width_of
 from hparams_lab.progress import lines, progress
 from hparams_lab.progress.footer import Footer
 from hparams_lab.progress.live import LiveView
@@ -218,7 +219,7 @@ def test_lines_are_no_wider_than_the_terminal_and_steer_nothing(width, runs):
     shown = [lines.bar(found, width, "42 s  about 2 min left"), lines.counts(found), *lines.best_so_far(found)]
     shown += lines.running(found, width, 10)
     plain = [lines.rendered(line, width, styled=False) for line in shown]
-    assert all(text.isprintable() and lines.cells(text) <= width for text in plain)
+    assert all(text.isprintable() and width_of(text) <= width for text in plain)
     assert len(plain) == 13
     assert "61 more" in plain[-1] or width < 14
     coloured = [lines.rendered(line, width) for line in shown]

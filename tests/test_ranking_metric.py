@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+import sick_logs
 
 import hparams_lab as lab
 from hparams_lab.declared import Declared
@@ -164,7 +165,7 @@ def test_an_unknown_metric_of_held_out_data_is_asked_for(tags, asks):
 def test_what_is_declared_ranks_before_what_is_only_logged():
     tags = ["train/epoch_accuracy", "validation/epoch_accuracy", "validation/epoch_loss", "accuracy"]
     assert chosen(tags) == "validation/epoch_accuracy"
-    assert chosen(tags, declared=["accuracy"]) == "accuracy"
+    assert chosen(tags, declared=iter(["accuracy"])) == "accuracy"
     assert chosen(tags, declared=["train/epoch_accuracy"]) == "validation/epoch_accuracy"
     assert chosen(["loss", "accuracy", "val_loss"], declared=["loss", "accuracy", "val_loss"]) == "val_loss"
 
@@ -185,6 +186,18 @@ def test_what_is_declared_ranks_before_what_is_only_logged():
 def test_the_reasons_are_said(tags, why, others):
     choice = choose(tags.split(), dict.fromkeys(tags.split(), 1), 1)
     assert (choice.why, choice.others) == (why, tuple(others.split()))
+
+
+def test_the_metric_that_an_hparams_config_declares_ranks(tmp_path):
+    """As in TensorFlow's tutorial, with Keras's callback below: the halves of a run have their own accuracy."""
+    files = {"": sick_logs.VERSION + sick_logs.experiment([sick_logs.interval("units", 8, 64)], "accuracy")}
+    for units in (16, 32):
+        files[f"run-{units}"] = sick_logs.run(units)
+        for half in ("train", "validation"):
+            files[f"run-{units}/{half}"] = sick_logs.VERSION + sick_logs.point(1, 0.5, "epoch_accuracy")
+    results = lab.read(sick_logs.write(tmp_path, files))
+    assert {"accuracy", "train/epoch_accuracy", "validation/epoch_accuracy"} <= {*results.tags}
+    assert (results.objective, results.choice.why) == ("accuracy", ("not of training", "declared"))
 
 
 # --- in the commands ------------------------------------------------------------------------------------------------
@@ -285,6 +298,13 @@ def test_a_toss_up_is_told_with_its_candidates(logs, lines_of):
     assert ["1", "run1"] in [row.split()[:2] for row in lines_of("top", directory, "--metric", "val/f1")]
     assert lines_of("show", directory, "best", "--metric", "val/f1")[0].startswith("run1")
     assert [trial.name for trial in lab.read(directory).top(metric="val/f1")] == ["run1", "run0"]
+
+
+def test_many_metrics_of_unknown_direction_are_not_all_named(logs):
+    results = lab.read(logs(" ".join(f"speed{n}" for n in range(400))))
+    with pytest.raises(lab.UsageError, match=r"rank by: speed0, speed1, .*, speed11, \.\.\. \(--metric TAG") as raised:
+        results.best()
+    assert len(str(raised.value)) < 250
 
 
 def test_the_experiment_has_the_metric_that_ranks():

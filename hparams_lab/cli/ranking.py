@@ -221,7 +221,9 @@ def find_trial(ranking: Ranking, text: str, logdir: Path) -> TrialResult:
 def find_run(trial: TrialResult, text: str, logdir: Path) -> RunResult | None:
     """The run of a trial that a person named; None when it was told by something else."""
     name = _below(logdir, text)
-    return next((run for run in trial.runs if name in (run.name, visible(run.name))), None)
+    found = [run for run in trial.runs if name in (run.name, visible(run.name))]
+    found = found or [run for run in trial.runs if run.name.endswith(f"/{name}")]
+    return found[0] if len(found) == 1 else None
 
 
 def _below(logdir: Path, text: str) -> str:
@@ -266,6 +268,7 @@ def _shown_as(ranking: Ranking, text: str) -> list[TrialResult]:
     trials = ranking.trials
     common = common_part([trial.name for trial in trials])
     named = _named(ranking, common + text) if common else []
+    text = text if "…" in text else text.replace("?", "…")  # of a terminal that has no ellipsis
     if named or "…" not in text:
         return named
     for shown in ([visible(trial.name.removeprefix(common)) for trial in trials], [visible(t.name) for t in trials]):

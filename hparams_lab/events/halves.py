@@ -17,13 +17,12 @@ Tags = Callable[[str], Collection[str]]
 """The tags of the scalars in a directory, by its name."""
 
 _NEUTRAL = r"(?:[-_ ](?:set|data|logs?|summary|summaries))?"
-_TRAIN = re.compile(rf"train(?:ing)?{_NEUTRAL}", re.IGNORECASE)
-_HELD_OUT = re.compile(
+_TRAIN = rf"train(?:ing)?{_NEUTRAL}"
+_HELD_OUT = (
     rf"(?:validation|validate|valid|val|evaluation|eval|testing|test|dev|hold[-_]?out){_NEUTRAL}(?:[-_]\d{{1,3}})?"
-    r"|eval(?:uation)?[-_][a-z]+(?:[-_][a-z]+)*",
-    re.IGNORECASE,
+    r"|eval(?:uation)?[-_][a-z]+(?:[-_][a-z]+)*"
 )
-_BESIDE = re.compile(r"metrics|scalars|lr|learning[-_]rate", re.IGNORECASE)
+_BESIDE = r"metrics|scalars|lr|learning[-_]rate"
 """What a program writes beside `train/` and `validation/`, as in TensorFlow's guide to its summaries."""
 
 
@@ -59,20 +58,24 @@ def halves_of(bare: Iterable[str], tags: Tags, sweeps: Collection[str] = ()) -> 
 def sibling_of(name: str, sessions: Iterable[str]) -> str | None:
     """The session that a half belongs to whose other half has one, as where hyperparameters go into `run/train`."""
     parent, _, base = name.rpartition("/")
-    other = _TRAIN if _HELD_OUT.fullmatch(base) else _HELD_OUT if _TRAIN.fullmatch(base) else None
+    other = _TRAIN if _is(_HELD_OUT, base) else _HELD_OUT if _is(_TRAIN, base) else None
     if other is None:
         return None
-    found = [one for one in sessions if one.rpartition("/")[0] == parent and other.fullmatch(one.rpartition("/")[2])]
+    found = [one for one in sessions if one.rpartition("/")[0] == parent and _is(other, one.rpartition("/")[2])]
     return found[0] if len(found) == 1 else None
+
+
+def _is(half: str, name: str) -> bool:
+    return re.fullmatch(half, name, re.IGNORECASE) is not None  # compiled at its first use: most logs need it not
 
 
 def _paired(names: Collection[str], is_model: bool) -> Iterator[str]:
     """The halves below a directory: any below a model's scalars, else where one is of the training, one held out."""
     bases = {name: name.rpartition("/")[2] for name in names}
-    train = [name for name, base in bases.items() if _TRAIN.fullmatch(base)]
-    held_out = [name for name, base in bases.items() if _HELD_OUT.fullmatch(base)]
+    train = [name for name, base in bases.items() if _is(_TRAIN, base)]
+    held_out = [name for name, base in bases.items() if _is(_HELD_OUT, base)]
     if train and held_out:
-        yield from (*train, *held_out, *(name for name, base in bases.items() if _BESIDE.fullmatch(base)))
+        yield from (*train, *held_out, *(name for name, base in bases.items() if _is(_BESIDE, base)))
     elif is_model:
         yield from (*train, *held_out)
 
@@ -85,10 +88,10 @@ def _of_one_tag(names: Collection[str], tags: Tags) -> Iterator[str]:
     found: dict[str, dict[str, str]] = {}
     for name in names:
         stem, _, half = name.rpartition("/")[2].rpartition("_")
-        if stem and (_TRAIN.fullmatch(half) or _HELD_OUT.fullmatch(half)):
+        if stem and (_is(_TRAIN, half) or _is(_HELD_OUT, half)):
             found.setdefault(stem, {})[name] = half
     for stem, halves in found.items():
-        has_both = len({bool(_TRAIN.fullmatch(half)) for half in halves.values()}) == 2
+        has_both = len({_is(_TRAIN, half) for half in halves.values()}) == 2
         if has_both and all(_is_of(stem, tags(name)) for name in halves):
             yield from halves
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from hparams_lab.events.facts import Facts
 from hparams_lab.events.stored import group_key
 
-_WRITER = re.compile(r"tfevents\.(?:hparams_lab\.)?\d+\.(.+?\.\d+)(?:\.|$)")
-_SECONDS = re.compile(r"tfevents\.(?:hparams_lab\.)?(\d{1,12})\.")
+_WRITER = r"tfevents\.(?:hparams_lab\.)?\d+\.(.+?\.\d+)(?:\.|$)"
+_SECONDS = r"tfevents\.(?:hparams_lab\.)?(\d{1,12})\."
 
 
 class Written(NamedTuple):
@@ -32,7 +32,7 @@ class Written(NamedTuple):
     @property
     def began(self) -> float:
         """When it was begun, as its points or its name tell."""
-        found = None if math.isfinite(self.first) else _SECONDS.search(self.name)
+        found = None if math.isfinite(self.first) else re.search(_SECONDS, self.name)
         return float(found[1]) if found else self.first
 
 
@@ -63,7 +63,7 @@ class _Session:
 
 def writer_of(file: str) -> str:
     """The host and process that wrote a file, as its name tells; the name where it does not."""
-    found = _WRITER.search(file)
+    found = re.search(_WRITER, file)
     return found[1] if found else file
 
 

@@ -7,7 +7,6 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from google.protobuf import json_format
 from tensorboard.plugins.hparams.plugin_data_pb2 import SessionStartInfo
 
 from hparams_lab.events.summaries import plain_value
@@ -19,7 +18,11 @@ def as_text(value: Any) -> str:
     if value.WhichOneof("kind") in (None, "null_value"):
         return "None"
     plain = plain_value(value)
-    return json.dumps(json_format.MessageToDict(value)) if plain is None else str(plain)
+    if plain is not None:
+        return str(plain)
+    from google.protobuf import json_format
+
+    return json.dumps(json_format.MessageToDict(value))
 
 
 def contradict(one: SessionStartInfo, other: SessionStartInfo) -> bool:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import IO
 
-from hparams_lab.progress.lines import WIDEST, Line, cells, rendered
+from hparams_lab.names import width_of
+from hparams_lab.progress.lines import WIDEST, Line, rendered
 from hparams_lab.progress.output import write
 
 NARROWEST = 10
@@ -48,7 +49,7 @@ class Footer:
         self._shown = (width, texts)
         frame = f"{self._back(width)}{''.join(self._said(line) for line in above)}"
         frame += "".join(f"{text}\x1b[K\n" for text in texts)
-        self._widths = [cells(rendered(line, width, styled=False)) for line in lines[:height]]
+        self._widths = [width_of(rendered(line, width, styled=False)) for line in lines[:height]]
         write(self._file, f"{frame}\x1b[J", "replace")  # not escaped: that would be wider
 
     def _back(self, width: int) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import click
 
+from hparams_lab.names import cut_apart, width_of
 from hparams_lab.progress.standing import Going, Standing
 from hparams_lab.words import in_units, in_words, metrics_in_words, step_in_words, visible
 
@@ -34,11 +35,11 @@ Line = Sequence[Piece]
 def rendered(line: Line, width: int, styled: bool = True) -> str:
     """A line in at most `width` columns, its end cut off with an ellipsis where it is longer."""
     width = min(width, WIDEST)
-    room = width if sum(cells(piece.text) for piece in line) <= width else width - 1
+    room = width if sum(width_of(piece.text) for piece in line) <= width else width - 1
     parts = []
     for piece in line:
         text = clipped(piece.text, room)
-        room -= cells(text)
+        room -= width_of(text)
         parts.append(_styled(text, piece) if styled and text else text)
         if text != piece.text:
             return "".join([*parts, "…"])
@@ -51,19 +52,10 @@ def _styled(text: str, piece: Piece) -> str:
     return click.style(text, fg=piece.colour, bold=piece.bold or None, dim=piece.dim or None)
 
 
-def cells(text: str) -> int:
-    """How many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
 def clipped(text: str, width: int) -> str:
     """As much of the beginning of a text as fits into so many columns."""
     text = text[: max(0, width)]
-    while cells(text) > width:
+    while width_of(text) > width:
         text = text[:-1]
     return text
 
@@ -73,7 +65,7 @@ def bar(standing: Standing, width: int, told: str) -> Line:
     done, runs = standing.done, standing.runs
     figures = f"{done}/{runs}" if runs is not None else f"{done}"
     said = f"{figures} runs{GAP}{told}".rstrip()
-    room = min(WIDEST_BAR, width - cells(said) - len(GAP))
+    room = min(WIDEST_BAR, width - width_of(said) - len(GAP))
     if runs is None or room < NARROWEST_BAR:
         return [Piece(said)]
     full = room * min(done, runs) // runs if runs else room
@@ -109,7 +101,7 @@ def running(standing: Standing, width: int, most: int) -> Iterator[Line]:
     """A line for each run that goes on, at most so many in all; the last tells how many have none."""
     going = standing.running
     shown = going if len(going) <= most else going[: max(0, most - 1)]
-    names = [clipped(visible(one.name), LONGEST_NAME) for one in shown]
+    names = cut_apart([visible(one.name) for one in shown], LONGEST_NAME)
     steps = [_step(one) for one in shown]
     times = [in_units(max(0.0, one.seconds)) for one in shown]
     metrics = [metrics_in_words(one.metrics, [*one.metrics][: 1 if width < 60 else 3]) for one in shown]
@@ -132,5 +124,5 @@ def _step(one: Going) -> str:
 
 def _aligned(texts: Sequence[str]) -> list[str]:
     """Texts as wide as the widest of them."""
-    widest = max(map(cells, texts), default=0)
-    return [text + " " * (widest - cells(text)) for text in texts]
+    widest = max(map(width_of, texts), default=0)
+    return [text + " " * (widest - width_of(text)) for text in texts]
