@@ -49,6 +49,10 @@ ONE = {
         {"r": ["metrics/lr", "test/a", "train/a", "val/a"], "r/other": ["a"]},
     ),
     "sets": ({"r/train_set": ["a"], "r/test-data": ["a"]}, {"r": ["test-data/a", "train_set/a"]}),
+    "a writer for each": (
+        {"r/train_loss": ["loss"], "r/val_loss": ["loss"], "r/val_acc": ["acc"]},
+        {"r": ["train_loss/loss", "val_acc/acc", "val_loss/loss"]},
+    ),
     "Estimator": (
         {"model": ["loss"], "model/eval": ["loss"], "model/eval_holdout": ["loss"]},
         {"model": ["eval/loss", "eval_holdout/loss", "loss"]},
@@ -90,6 +94,7 @@ APART: dict[str, dict[str, Collection[str]]] = {
     "models of one tag": {"vgg_train": ["loss"], "vgg_val": ["loss"], "resnet_train": ["loss"]},
     "runs below stray scalars": {".": ["a"], "run1": ["a"], "run2": ["a"], "eval_lr0.01": ["a"], "training-2": ["a"]},
     "words within words": {"retrain": ["a"], "latest": ["a"], "evaluate-me": ["a"], "trainer": ["a"], "evals": ["a"]},
+    "words with more": {"train_loss_fn": ["a"], "val_loss_fn": ["a"], "train_adam": ["a"], "val_adam": ["a"]},
 }
 
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 Tags = Callable[[str], Collection[str]]
 """The tags of the scalars in a directory, by its name."""
 
-_NEUTRAL = r"(?:[-_ ](?:set|data|logs?|summary|summaries))?"
+_OF = "set|split|data|logs?|summary|summaries|writer|events|metrics|results?|epochs?|loss|accuracy|acc"
+_NEUTRAL = rf"(?:[-_ ](?:{_OF}))?"
 _TRAIN = rf"train(?:ing)?{_NEUTRAL}"
 _HELD_OUT = (
     rf"(?:validation|validate|valid|val|evaluation|eval|testing|test|dev|hold[-_]?out){_NEUTRAL}(?:[-_]\d{{1,3}})?"
