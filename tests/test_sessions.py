@@ -226,6 +226,9 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 def test_show_and_compare_take_a_session_by_its_name(used_again, capsys):
     shown = json.loads(said(capsys, "show", used_again, "v-writer-2", "--json"))
     assert shown["hparams"] == B
+    name = "events.out.tfevents.1700000100.host.2.0"
+    assert shown["runs"][0]["files"] == [name, f"validation/{name}"]
+    assert f"{used_again}/v ({name}, validation/{name})" in said(capsys, "show", used_again, "v-writer-2")
     assert [run["curves"]["val_loss"]["min"] for run in shown["runs"]] == [pytest.approx(100.2)]
     assert [run["curves"]["validation/val_loss"]["last"] for run in shown["runs"]] == [100.5]
     compared = json.loads(said(capsys, "compare", used_again, "v", "v-writer-2", "--json"))

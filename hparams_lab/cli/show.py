@@ -109,6 +109,7 @@ class Shown:
         return {
             **run_as_json(run),
             "dir": str(run.dir),
+            **({"files": [*run.files]} if run.files else {}),
             "started": run.started,
             "ended": run.ended,
             "now": self._going(run).as_json() if run.outcome is Outcome.RUNNING else None,
@@ -170,7 +171,7 @@ class Shown:
 
     def _run_lines(self, run: RunResult, width: int) -> Iterator[str]:
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.started))
-        facts = f"{outcome_cell(run.outcome)}  {self._taken(run)}  since {started}  {visible(run.dir)}"
+        facts = f"{outcome_cell(run.outcome)}  {self._taken(run)}  since {started}  {visible(_place(run))}"
         yield from _titled(visible(run.name), [facts])
         yield from (f"  {line}" for line in self._curves(run, width - 2))
         if run.reason:
@@ -260,6 +261,11 @@ def with_curves(logdir: Path, trial: TrialResult) -> TrialResult:
             found = next((one for one in read(logdir).runs if one.name == run.name), run)
         runs.append(replace(run, columns=found.columns))
     return replace(trial, runs=tuple(runs))
+
+
+def _place(run: RunResult) -> str:
+    """Its directory, and which of its files where another run has some too."""
+    return f"{run.dir} ({', '.join(run.files)})" if run.files else str(run.dir)
 
 
 def _is_same(one: RunResult, other: RunResult) -> bool:
