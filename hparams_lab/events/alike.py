@@ -1,8 +1,8 @@
 """`read_alike`: many short event files at once, where their records have the same lengths, as those of a sweep have.
 
 Side by side such files are the rows of a matrix: their points are read as columns, over all files. Sessions and texts
-are read file by file. A file with anything wrong in it, or in another form than the first of its length, is left to be
-read by itself.
+are read file by file. A file in another form than the first of its length is left to `read_together`, one with anything
+wrong in it to be read by itself.
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
 from hparams_lab.events.scan import NO_SCALARS
 from hparams_lab.events.summaries import HPARAMS_PLUGIN
+from hparams_lab.events.together import read_together
 from hparams_lab.events.wire import last_field
 
-LONGEST_FILE = 1 << 14
+LONGEST_FILE = 1 << 16
 """Longer files have enough records to be read by themselves."""
 
-FEWEST = 8
-"""So many files must be of one length."""
+LONGEST_ALIKE = 1 << 14
+"""Longer files have enough records to be read as records of one file."""
+
+FEWEST = 64
+"""So many files must be of one length; fewer are read as records of one file."""
 
 _AT_ONCE = 512
 
@@ -53,9 +57,13 @@ def read_alike(paths: Sequence[str], layouts: Layouts, thin: Thin | None = None)
                 by_size.setdefault(len(data), []).append((path, data))
                 inodes[path] = inode
         for size, files in by_size.items():
-            if len(files) >= FEWEST:
+            if len(files) >= FEWEST and size <= LONGEST_ALIKE:
                 for path, facts in _Group(files, size, layouts, thin).read():
                     found[path] = facts, size, inodes[path]
+        others = [(path, data) for files in by_size.values() for path, data in files if path not in found]
+        sizes = {path: len(data) for path, data in others}
+        for path, facts in read_together(others, layouts, thin):
+            found[path] = facts, sizes[path], inodes[path]
     return found
 
 

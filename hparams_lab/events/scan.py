@@ -289,7 +289,7 @@ class Scanner:
         for which in _by_length(lengths, stretch.take_plain(offsets, lengths)):
             length = int(lengths[which[0]])
             if length > LONGEST or len(which) < FEWEST_ROWS:
-                stretch.take_singly(offsets[which].tolist(), which.tolist(), length)
+                stretch.take_singly(offsets[which], which, length)
                 continue
             size = length + OVERHEAD
             rows = whole._replace(size=end - size + 1).taken(offsets[which], size)

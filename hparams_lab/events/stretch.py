@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from hparams_lab.events.layout import Groups, Layout, Rows
 from hparams_lab.events.layouts import MOST_FORMS, MOST_LAYOUTS, Layouts
 from hparams_lab.events.plain import Plain, Shape, Words, taken_apart
 from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
+from hparams_lab.events.summaries import BadSummary
 
 FEWEST = 3
 """Fewer records of a tag are read one by one."""
@@ -28,6 +29,10 @@ FEWEST_ROWS = 64
 
 FEWEST_SKIPPED = 256
 """Fewer records of a length, without scalars, are read one by one."""
+
+
+_Parts: TypeAlias = "dict[str, list[tuple[NDArray[np.int64], Scalars]]]"
+"""By tag, points and the numbers of their records."""
 
 
 class Sink(Protocol):
@@ -66,7 +71,7 @@ class Stretch:
         self._scanner = scanner
         self._data = data
         self._base = base
-        self._parts: dict[str, list[tuple[NDArray[np.int64], Scalars]]] = {}
+        self._parts: _Parts = {}
         self._singles: list[tuple[int, int, int]] = []
 
     def take_plain(self, offsets: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -135,7 +140,7 @@ class Stretch:
             size = length + OVERHEAD
             self._take_form(layout, rows.taken(fitting, size), order[fitting], offsets[fitting])
             rows, order, offsets = rows.taken(others, size), order[others], offsets[others]
-        self.take_singly(offsets.tolist(), order.tolist(), length)
+        self.take_singly(offsets, order, length)
 
     def _layout_of(self, rows: Rows, place: int, length: int) -> Layout | None:
         """The layout of one of the rows; None when it has none, or its checksum fails."""
@@ -170,7 +175,7 @@ class Stretch:
                     its_columns = [column[group] for column in columns]
                     self._keep(its.tags, its_columns, in_order[group], sound[groups.order[group]])
         if not sound.all():
-            self.take_singly(offsets[~sound].tolist(), order[~sound].tolist(), len(layout.sample))
+            self.take_singly(offsets[~sound], order[~sound], len(layout.sample))
 
     def _keep(
         self, tags: Sequence[str], columns: Sequence[NDArray[Any]], order: NDArray[np.int64], sound: NDArray[np.bool_]
@@ -184,38 +189,71 @@ class Stretch:
             for tag, its in zip(tags, values, strict=True):
                 self._parts.setdefault(tag, []).append((order, Scalars(steps, wall_times, its)))
 
-    def take_singly(self, offsets: list[int], order: list[int], length: int) -> None:
-        """Let records be read one by one."""
-        self._singles += [(number, offset, length) for number, offset in zip(order, offsets, strict=True)]
+    def take_singly(self, offsets: NDArray[np.int64], order: NDArray[np.int64], lengths: Any) -> None:
+        """Let records be read one by one. Args: lengths: of each, or the one length of all."""
+        lengths = np.broadcast_to(lengths, order.shape)
+        self._singles += zip(order.tolist(), offsets.tolist(), lengths.tolist(), strict=True)
 
     def hand_on(self) -> None:
         """Give everything to the sink."""
-        singles = _Singles()
-        scanner, sink = self._scanner, self._scanner.sink
-        scanner.sink = singles
-        with memoryview(self._data) as data:
-            for singles.order, offset, length in sorted(self._singles):
-                scanner.read_one(data, offset, length, self._base)
-        scanner.sink = sink
+        sink, singles = self._scanner.sink, self._read_singly(sorted(self._singles))
         for value, offset in singles.values:
-            scanner.give_value(value, offset)
+            self._scanner.give_value(value, offset)
         for tag, part in singles.parts():
             self._parts.setdefault(tag, []).append(part)
         begin = -1
         for number, step in singles.restarts:
-            self._hand_on_points(sink, begin, number)
+            _hand_on_points(self._parts_between(begin, number), sink)
             sink.take_restart(step)
             begin = number
-        self._hand_on_points(sink, begin)
+        _hand_on_points(self._parts_between(begin), sink)
 
-    def _hand_on_points(self, sink: Sink, begin: int, end: int | None = None) -> None:
-        """Give the points of the records behind one restart, and before the next one."""
-        given = self._parts
-        if begin >= 0 or end is not None:
-            given = {tag: _between(parts, begin, end) for tag, parts in given.items()}
-            given = {tag: parts for tag, parts in given.items() if parts}
-        for tag, parts in sorted(given.items(), key=lambda item: min(int(order[0]) for order, _ in item[1])):
-            sink.take_points(tag, _in_order(parts))
+    def hand_on_apart(self, firsts: NDArray[np.int64], begins: Sequence[int], sinks: Sequence[Sink]) -> set[int]:
+        """Give what stands in files, which lie one behind the other, to a sink of each.
+
+        Args:
+          firsts: the number of the first record of each. begins: where in the data each begins.
+
+        Returns the files that are to be read by themselves: a session begins in them, or a summary is none.
+        """
+        apart: list[_Parts] = []
+        left = set()
+        remaining = sorted(self._singles)
+        ends = np.searchsorted([number for number, _, _ in remaining], [*firsts[1:], 1 << 62]).tolist()
+        for place, (begin, end, sink) in enumerate(zip([0, *ends[:-1]], ends, sinks, strict=True)):
+            singles = self._read_singly(remaining[begin:end])
+            apart.append({tag: [part] for tag, part in singles.parts()})
+            try:
+                for value, offset in singles.values:
+                    sink.take_value(value, offset - begins[place])
+            except BadSummary:
+                left.add(place)
+            if singles.restarts:
+                left.add(place)
+        for tag, parts in self._parts.items():
+            for place, part in _by_file(firsts, parts):
+                apart[place].setdefault(tag, []).append(part)
+        for its_parts, sink in zip(apart, sinks, strict=True):
+            _hand_on_points(its_parts, sink)
+        return left
+
+    def _read_singly(self, records: Sequence[tuple[int, int, int]]) -> _Singles:
+        """Read records one by one. Args: records: number, offset and length of each."""
+        singles = _Singles()
+        scanner, sink = self._scanner, self._scanner.sink
+        scanner.sink = singles
+        with memoryview(self._data) as data:
+            for singles.order, offset, length in records:
+                scanner.read_one(data, offset, length, self._base)
+        scanner.sink = sink
+        return singles
+
+    def _parts_between(self, begin: int, end: int | None = None) -> _Parts:
+        """The points of the records behind one restart, and before the next one."""
+        if begin < 0 and end is None:
+            return self._parts
+        found = {tag: _between(parts, begin, end) for tag, parts in self._parts.items()}
+        return {tag: parts for tag, parts in found.items() if parts}
 
 
 class _Singles:
@@ -245,6 +283,24 @@ class _Singles:
         for tag, points in self._points.items():
             order, steps, wall_times, values = zip(*points, strict=True)
             yield tag, (np.array(order), Scalars(np.array(steps), np.array(wall_times), np.array(values)))
+
+
+def _by_file(
+    firsts: NDArray[np.int64], parts: list[tuple[NDArray[np.int64], Scalars]]
+) -> Iterator[tuple[int, tuple[NDArray[np.int64], Scalars]]]:
+    """Parts, the records of which are in order, cut where files begin: the file of each, and what is of it."""
+    for order, points in parts:
+        places = np.searchsorted(firsts, order, "right") - 1
+        ends = [*(np.flatnonzero(places[1:] != places[:-1]) + 1).tolist(), len(order)]
+        for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+            its = slice(begin, end)
+            yield int(places[begin]), (order[its], points.taken(its))
+
+
+def _hand_on_points(parts: _Parts, sink: Sink) -> None:
+    """Give points to a sink, the tags in the order of their first records."""
+    for tag, its in sorted(parts.items(), key=lambda item: min(int(order[0]) for order, _ in item[1])):
+        sink.take_points(tag, _in_order(its))
 
 
 def _between(parts: list[tuple[NDArray[np.int64], Scalars]], begin: int, end: int | None) -> list[Any]:
