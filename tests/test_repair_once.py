@@ -88,10 +88,10 @@ def test_one_pass_leaves_nothing_for_a_second_and_loses_no_point(random: Random)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(8))
-def test_of_hundreds_too(seed: int) -> None:
+@pytest.mark.parametrize("hundred", range(8))
+def test_of_hundreds_too(hundred: int) -> None:
     for number in range(100):
-        check(Random(seed * 1000 + number))
+        check(Random(100 * hundred + number))
 
 
 def mended(root: Path, files: Mapping[str, bytes]) -> Path:

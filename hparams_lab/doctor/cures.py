@@ -6,7 +6,7 @@ Every whole record is kept, those behind damage too. Runs that a process writes 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -20,7 +20,7 @@ from hparams_lab.doctor.stretches import Renumbering
 from hparams_lab.doctor.tree import LARGEST_STEP, FileFacts, RunFacts, Tree, misfit_of
 from hparams_lab.events import summaries
 from hparams_lab.events.declaration import ExperimentMessage
-from hparams_lab.events.event_file import file_name, summary_event, version_event
+from hparams_lab.events.event_file import file_name, is_own, summary_event, version_event
 from hparams_lab.events.reader import OUTCOME_TAG
 from hparams_lab.events.record import frame
 from hparams_lab.events.stored import as_text, group_key
@@ -178,13 +178,23 @@ def _with_steps(cure: Cure, files: list[FileFacts], wild: Callable[[int], int] |
     return cure if wild is None else replace(cure, step=lambda event: wild(event.step))
 
 
+def _with_steps_of_files(
+    cure: Cure, files: list[FileFacts], wild: Callable[[int], int] | None
+) -> dict[str, Cure]:
+    """The cure of each file by its name. The steps of a run of ours and of what others logged there are not one row:
+    a tag of ours hides theirs."""
+    own = [file for file in files if file.is_own or is_own(file.path.name)]
+    both = (own, [file for file in files if file not in own])
+    return {file.name: one for part in both for one in [_with_steps(cure, part, wild)] for file in part}
+
+
 def _changes_of_run(
     tree: Tree, run: RunFacts, cure: Cure, parts: Sequence[Moved], lost: list[Finding]
 ) -> Iterator[Change]:
     gone = {file.name for part in parts for file in part.files}
     first = [file for file in run.files if file.name not in gone]
     wild = _step_map(run)
-    yield from _changes_of_files(tree, run, first, _with_steps(cure, first, wild), lost)
+    yield from _changes_of_files(tree, run, first, _with_steps_of_files(cure, first, wild), lost)
     for part in parts:
         starts = session_of(first, cure) if part.lacks_a_session else b""
         here = _with_steps(cure, part.files, wild)
@@ -196,13 +206,13 @@ def _changes_of_run(
 
 
 def _changes_of_files(
-    tree: Tree, run: RunFacts, files: list[FileFacts], cure: Cure, lost: list[Finding]
+    tree: Tree, run: RunFacts, files: list[FileFacts], cures: Mapping[str, Cure], lost: list[Finding]
 ) -> Iterator[Change]:
     readable = [file for file in files if not file.has(Kind.UNREADABLE) and file.instead is None]
     end = _end(tree, run, readable)
     ends = next((file for file in reversed(readable) if file.is_own), readable[-1] if readable else None)
     for file in readable:
-        more = end if file is ends else b""
+        more, cure = end if file is ends else b"", cures[file.name]
         if not more and not _needs(file, run, cure):
             continue
         data, is_empty = _mended(file, replace(cure, drops_hparams=file.is_guest), lost)
