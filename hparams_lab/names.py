@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 WIDEST = 200
 """How wide a column of names is taken to be when one is looked for."""
+
+DEEPEST = 20
+"""So often names that still look the same are looked at by themselves; then they get numbers."""
 
 _WORD_ENDS = "/_- ,"
 
@@ -59,17 +62,25 @@ def cut_apart(texts: Sequence[str], width: int) -> list[str]:
     found = dict(zip(texts, (cut(text, width) for text in texts), strict=True))
     if len({*found.values()}) < len(found):
         found |= _around_differences([text for text in found if width_of(text) > width], width)
-    taken: dict[str, str] = {}
-    for text in found:
-        shown, number = found[text], 1
-        while taken.setdefault(shown, text) != text:
-            number += 1
-            shown = f"{cut(text, max(0, width - len(str(number)) - 1))}~{number}"
-        found[text] = shown
+    found = _numbered(found, width)
     return [found[text] for text in texts]
 
 
-def _around_differences(texts: Sequence[str], width: int) -> dict[str, str]:
+def _numbered(shown: Mapping[str, str], width: int) -> dict[str, str]:
+    """What is shown of each text, with a number where that is shown of one before it too."""
+    found: dict[str, str] = {}
+    taken, latest = set[str](), dict[str, int]()
+    for text, wanted in shown.items():
+        one = wanted
+        while one in taken:
+            number = latest[wanted] = latest.get(wanted, 1) + 1
+            one = f"{cut(text, max(0, width - len(str(number)) - 1))}~{number}"
+        taken.add(one)
+        found[text] = one
+    return found
+
+
+def _around_differences(texts: Sequence[str], width: int, depth: int = 0) -> dict[str, str]:
     """Each text without what all begin and end with; where some still look the same, they by themselves."""
     begin = len(_begin(texts, _WORD_ENDS))
     end = len(_begin([text[:begin:-1] for text in texts], _WORD_ENDS)) if len(texts) > 1 else 0
@@ -79,18 +90,19 @@ def _around_differences(texts: Sequence[str], width: int) -> dict[str, str]:
     for text, shown in found.items():
         alike.setdefault(shown, []).append(text)
     for same in alike.values():
-        if 1 < len(same) < len(texts):
-            found |= _around_differences(same, width)
+        if 1 < len(same) < len(texts) and depth < DEEPEST:
+            found |= _around_differences(same, width, depth + 1)
     return found
 
 
 def _window(text: str, begin: int, end: int, width: int) -> str:
     """The part of a text from `begin` to `end`, with more ahead of it where there is room, cut at its end where not."""
-    room = width - 2 - width_of(text[begin:end])
+    room = width - 2 - width_of(text[begin : min(end, begin + width)])
     begin = max(0, begin - max(0, room))
     shown = f"{'…' * (begin > 0)}{text[begin:end]}{'…' * (end < len(text))}"
     if width_of(shown) <= width:
         return shown
+    shown = shown[:width]
     while shown and width_of(shown) > width - 1:
         shown = shown[:-1]
     return f"{shown}…"

@@ -166,3 +166,8 @@ def test_the_report_says_it_once(tuned, tmp_path, capsys):
     table = page[page.index("Trials</h2>") :]
     assert "Runs in <bdi>ray_results/tune/</bdi>." in table
     assert f"<bdi>{TUNED[0]}</bdi>" in table
+
+
+def test_thousands_of_names_and_names_within_names_are_cut_at_once():
+    for names in (["a_" * at + "b" for at in range(400)], [f"{'a' * 50}{at}{'b' * 50}" for at in range(3000)]):
+        assert len(set(cut_apart(names, 20))) == len(names)
