@@ -25,7 +25,7 @@ class Ailment:
     """Something wrong.
 
     `what` says what was found, `effect` what TensorBoard shows because of it, `cure` how it is mended, each in a line;
-    `files` are paths below the log directory, `names` the hparams or metrics that it is about; `repairable` tells
+    `files` are paths below the log directory, `names` the hparams, metrics or tags that it is about; `repairable` tells
     whether `repair` mends it: else `cure` is what a person does.
     """
 

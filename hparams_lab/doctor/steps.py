@@ -49,6 +49,7 @@ def steps_back(tree: Tree) -> Iterator[Ailment]:
             "less than there is: its default loader drops a tag's earlier points from the step that it goes back to on",
             "the steps that follow go on counting behind those before; a tag whose steps never go back keeps them",
             tuple(run.name or "." for run in runs),
+            names=tuple(dict.fromkeys(tag for run in runs for file in run.files for tag in file.back)),
         )
 
 
@@ -66,6 +67,7 @@ def swapped(tree: Tree) -> Iterator[Ailment]:
             "log the steps of a tag in their order, from one thread",
             tuple(run.name or "." for run in runs),
             repairable=False,
+            names=tuple(dict.fromkeys(tag for run in runs for file in run.files for tag in file.swapped)),
         )
 
 
