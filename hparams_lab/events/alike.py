@@ -27,7 +27,7 @@ from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.record import HEADER_SIZE, OVERHEAD
 from hparams_lab.events.scan import NO_SCALARS
 from hparams_lab.events.summaries import HPARAMS_PLUGIN
-from hparams_lab.events.together import read_together
+from hparams_lab.events.together import FEWEST_FILES, read_together
 from hparams_lab.events.wire import last_field
 
 LONGEST_FILE = 1 << 16
@@ -48,6 +48,8 @@ _WAY_TO_MESSAGE = (0x2A, 0x0A, 0x4A, 0x0A, 0x12)
 def read_alike(paths: Sequence[str], layouts: Layouts, thin: Thin | None = None) -> dict[str, tuple[Facts, int, int]]:
     """What the files say that could be read together, the size of each and its inode; the others are left out."""
     found: dict[str, tuple[Facts, int, int]] = {}
+    if len(paths) < FEWEST_FILES:
+        return found
     for begin in range(0, len(paths), _AT_ONCE):
         by_size: dict[int, list[tuple[str, bytes]]] = {}
         inodes: dict[str, int] = {}
