@@ -207,6 +207,20 @@ def test_curves_are_thinned_without_losing_their_extremes_and_pruned_ones_are_ma
     assert "pruned runs end in an orange cross" in shown.caption
 
 
+def test_a_run_of_unknown_outcome_is_not_called_completed():
+    runs = [run(n, {"x": n}, n / 4, Outcome.UNKNOWN, curve=[0.0, n / 4]) for n in range(3)]
+    (shown,) = curves(study_of(*runs))
+    assert [trace["name"] for trace in shown.figure["data"] if "name" in trace] == ["best", "unknown"]
+    assert not any("marker" in trace for trace in shown.figure["data"])
+
+
+def test_of_many_values_the_first_are_shown_and_the_others_on_demand():
+    many = study_of(*[run(n, {f"label{place}": place + n for place in range(300)}, n / 4) for n in range(2)])
+    page = report(many).html("window.Plotly = {};")
+    assert page.count("<li><bdi>label") == 300
+    assert len(page.partition("<details><summary>280 more</summary>")[0].split("<li><bdi>label")) == 1 + 20
+
+
 def test_ten_thousand_trials_make_a_page_that_can_be_read():
     rng = np.random.default_rng(0)
     hparams = [{f"h{k}": float(value) for k, value in enumerate(row)} for row in rng.random((10_000, 4))]

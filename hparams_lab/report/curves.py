@@ -20,6 +20,9 @@ from hparams_lab.scalar import telling
 
 MOST_TAGS, MOST_CURVES, MOST_POINTS = 5, 60, 300
 MOST_PRUNED = 20
+ENDED = (Outcome.COMPLETED, Outcome.UNKNOWN)
+"""Outcomes of a run whose curve ends where it should, as far as its log tells."""
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ def _traces(study: Study, curve: _Curve) -> list[dict[str, Any]]:
     name = f"{as_label(curve.run.name, LONGEST_NAME)} ({curve.run.outcome})<br>{told[0]}{told[1]}{told[2]}"
     common = {"type": "scatter", "legendgroup": kind, "showlegend": False, "hoverinfo": "text", "hovertext": name}
     line = {**common, "mode": "lines", "x": x, "y": y, "line": {"color": colour, "width": width}, "opacity": opacity}
-    if kind in ("best", "completed") or not x:
+    if kind in ("best", *map(str, ENDED)) or not x:
         return [line]
     last = max((n for n, value in enumerate(y) if value is not None), default=len(y) - 1)
     marker = {"symbol": "x", "size": 8, "color": colour}
@@ -139,8 +142,8 @@ def _style(curve: _Curve) -> tuple[str, str, float, float]:
     outcome = curve.run.outcome
     if outcome is Outcome.PRUNED:
         return "pruned", PRUNED, 1.5, 0.9
-    if outcome in (Outcome.COMPLETED, Outcome.UNKNOWN):
-        return "completed", PLAIN, 1.2, 0.4
+    if outcome in ENDED:
+        return str(outcome), PLAIN, 1.2, 0.4
     return ("running" if outcome is Outcome.RUNNING else "failed"), FAILED, 1.5, 0.9
 
 

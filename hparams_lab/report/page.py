@@ -14,6 +14,9 @@ from hparams_lab.report.plots import Plot
 from hparams_lab.report.text import as_html, as_script_data, clipped
 from hparams_lab.words import visible
 
+MOST_VALUES = 20
+"""So many values of a trial are shown at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -127,9 +130,12 @@ def _cell(cell: str) -> str:
 
 
 def values(found: Mapping[str, Any]) -> str:
-    """Names with their values, side by side as far as there is room."""
-    items = "".join(f"<li>{as_html(name)} = <strong>{as_html(value)}</strong></li>" for name, value in found.items())
-    return f'<ul class="values">{items}</ul>' if items else ""
+    """Names with their values, side by side as far as there is room; where there are many, the others on demand."""
+    items = [f"<li>{as_html(name)} = <strong>{as_html(value)}</strong></li>" for name, value in found.items()]
+    first, rest = (f'<ul class="values">{"".join(some)}</ul>' for some in (items[:MOST_VALUES], items[MOST_VALUES:]))
+    if len(items) > MOST_VALUES:
+        return f"{first}<details><summary>{len(items) - MOST_VALUES} more</summary>{rest}</details>"
+    return first if items else ""
 
 
 def sentences(found: Sequence[str]) -> str:
