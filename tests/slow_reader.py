@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -168,11 +169,11 @@ class Slow:
         return {name: plain(value) for name, value in found.items()}
 
     @property
-    def is_end_odd(self) -> bool:
-        """Whether the run is said to have succeeded before it began, or before its points: that tells nothing."""
-        times = [time for points in self.columns.values() for _, time, _ in points]
-        start = 0.0 if self.start is None else self.start.start_time_secs
-        return self.status == 1 and not all(time <= self.end for time in (start, *times))
+    def may_be_unknown(self) -> bool:
+        """Whether the end may tell nothing: another tool may write it before its training, unless that failed."""
+        is_ours = self.start is not None and re.fullmatch("[0-9a-f]{16}", self.start.group_name)
+        has_times = self.start is not None and bool(self.start.start_time_secs and self.end)
+        return self.outcome is not Outcome.FAILED and not (is_ours and has_times)
 
     @property
     def outcome(self) -> Outcome:
@@ -241,7 +242,7 @@ def differences(slow: Slow, run: RunResult | None, findings: Iterable[Finding] =
         wrong.append(f"hparams are {dict(run.hparams)}, not {slow.hparams}")
     if slow.start is not None and slow.start.group_name not in ("", run.trial_id):
         wrong.append(f"the trial is {run.trial_id!r}, not {slow.start.group_name!r}")
-    if run.outcome is not slow.outcome and not (run.outcome is Outcome.UNKNOWN and slow.is_end_odd):
+    if run.outcome is not slow.outcome and not (run.outcome is Outcome.UNKNOWN and slow.may_be_unknown):
         wrong.append(f"the outcome is {run.outcome}, not {slow.outcome}")
     if dict(run.texts) != slow.texts:
         wrong.append(f"texts are {run.texts}, not {slow.texts}")
