@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from hparams_lab.experiment import Experiment as Experiment
     from hparams_lab.experiment import Metric as Metric
     from hparams_lab.hparam import HParam as HParam
+    from hparams_lab.intervals import IntInterval as IntInterval
+    from hparams_lab.intervals import RealInterval as RealInterval
     from hparams_lab.logger import Run as Run
-    from hparams_lab.results import Outcome as Outcome
+    from hparams_lab.outcome import Outcome as Outcome
     from hparams_lab.results import Results as Results
     from hparams_lab.results import RunResult as RunResult
     from hparams_lab.results import Scalars as Scalars
     from hparams_lab.results import TrialResult as TrialResult
     from hparams_lab.runner import run_sweep as run_sweep
     from hparams_lab.space import Discrete as Discrete
-    from hparams_lab.space import IntInterval as IntInterval
-    from hparams_lab.space import RealInterval as RealInterval
     from hparams_lab.start import start_run as start_run
 
 __version__ = "0.1.0"
@@ -54,16 +54,16 @@ _HOMES = {
     "HParam": "hparam",
     "HParamValueError": "errors",
     "HParamsLabError": "errors",
-    "IntInterval": "space",
+    "IntInterval": "intervals",
     "LogDirError": "errors",
     "LogDirReader": "events.logdir",
     "Metric": "experiment",
     "MissingExtraError": "errors",
     "MissingMetricError": "errors",
-    "Outcome": "results",
+    "Outcome": "outcome",
     "OwnedError": "errors",
     "Pruned": "errors",
-    "RealInterval": "space",
+    "RealInterval": "intervals",
     "Results": "results",
     "Run": "logger",
     "RunResult": "results",

@@ -19,8 +19,8 @@ from hparams_lab.events.final import final_values
 from hparams_lab.events.reader import OUTCOME_TAG, own_file
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.measured import LeftOut, numbers_of
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import local, writing
-from hparams_lab.results import Outcome
 from hparams_lab.scalar import checked_step, checked_tag
 
 

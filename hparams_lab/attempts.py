@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 ATTEMPTS_TAG = "run/attempts"
 

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable
 
 from hparams_lab.errors import LogDirError, UnsavedError
-from hparams_lab.events.event_file import is_event_file
+from hparams_lab.file_names import is_event_file
 
 before: Callable[[str, str | int], None] | None = None
 """Called before each operation."""

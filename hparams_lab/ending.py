@@ -18,7 +18,7 @@ from hparams_lab.events import summaries
 from hparams_lab.events.event_file import summary_event
 from hparams_lab.events.reader import OUTCOME_TAG, own_file
 from hparams_lab.events.writer import EventFileWriter
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 _STATUS = {
     Outcome.COMPLETED: summaries.SUCCESS,

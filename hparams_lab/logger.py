@@ -27,8 +27,8 @@ from hparams_lab.events.event_log import INTEGERS, EventLog, WhenFull
 from hparams_lab.events.final import final_values
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.measured import Intake, Summary, is_quick, unranked, warn_of_steps_back
+from hparams_lab.outcome import Outcome
 from hparams_lab.reopen import Reopened
-from hparams_lab.results import Outcome
 from hparams_lab.scalar import LARGEST_SCALAR, checked_step, checked_tag, is_of_system
 from hparams_lab.trial import HParams, stored_values
 from hparams_lab.values import short, trial_id

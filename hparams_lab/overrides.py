@@ -18,7 +18,8 @@ from typing import Any
 from hparams_lab.errors import DeclarationError, HParamValueError, UsageError
 from hparams_lab.experiment import Experiment
 from hparams_lab.hparam import HParam
-from hparams_lab.space import Discrete, Domain, IntInterval, RealInterval
+from hparams_lab.intervals import IntInterval, RealInterval
+from hparams_lab.space import Discrete, Domain
 from hparams_lab.values import Value, parse_literal
 
 _INTERVAL = re.compile(r"(?P<lo>[^.,:]*\.?[^.,:]+)\.\.(?P<hi>[^,:]+)(?P<options>(:[^:]+)*)")

@@ -5,7 +5,6 @@ These are facts read back from event files; the runner yields the same types liv
 
 from __future__ import annotations
 
-import enum
 import itertools
 import math
 import statistics
@@ -21,6 +20,7 @@ from hparams_lab.declared import Declared
 from hparams_lab.direction import goal_of_tag, told_by
 from hparams_lab.errors import UsageError, nearest
 from hparams_lab.findings import Finding
+from hparams_lab.outcome import Outcome
 from hparams_lab.ranking_metric import Choice, choose, shared_tags
 from hparams_lab.scalar import Goal, checked_goal, telling
 from hparams_lab.trial import HParams
@@ -29,24 +29,6 @@ from hparams_lab.varying import varying
 
 if TYPE_CHECKING:
     from hparams_lab.experiment import Experiment
-
-
-class Outcome(str, enum.Enum):
-    """How a run stands or ended."""
-
-    COMPLETED = "completed"  # ended by itself, with a finite objective
-    DIVERGED = "diverged"  # ended by itself, the objective NaN or infinite
-    FAILED = "failed"  # the train function raised
-    CRASHED = "crashed"  # the process died, or ended without a result
-    TIMED_OUT = "timed out"  # stopped for taking longer than --timeout
-    OUT_OF_MEMORY = "out of memory"  # it asked for more than --memory, or than there was
-    PRUNED = "pruned"  # stopped early because it was not worth going on
-    INTERRUPTED = "interrupted"  # stopped from outside, or left without an end
-    RUNNING = "running"  # a process holds its event file
-    UNKNOWN = "unknown"  # a log in which nothing tells how the run ended, as of a loop without hyperparameters
-
-    def __str__(self) -> str:
-        return self.value
 
 
 CHOSEN = "refit"

@@ -31,8 +31,9 @@ from hparams_lab.executors.job import missing_metric
 from hparams_lab.experiment import Experiment
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import is_held
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import OUTPUT_LOG, LogDirPaths, natural, writing
-from hparams_lab.results import Outcome, RunResult
+from hparams_lab.results import RunResult
 from hparams_lab.trial import Trial
 from hparams_lab.words import BROKEN
 

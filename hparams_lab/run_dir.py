@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from hparams_lab.errors import LogDirError
-from hparams_lab.events.logdir import is_of_search
+from hparams_lab.events.sweep_json import is_of_search
 from hparams_lab.locks import is_held
 from hparams_lab.owner import LOCK
 from hparams_lab.paths import EXPERIMENT, LogDirPaths, writing

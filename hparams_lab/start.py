@@ -28,8 +28,8 @@ from hparams_lab.events.declaration import (
     stored_in,
 )
 from hparams_lab.events.event_log import WhenFull
-from hparams_lab.events.logdir import declared_in, is_of_search, load_sweep, save_sweep
 from hparams_lab.events.reader import read_run
+from hparams_lab.events.sweep_json import declared_in, is_of_search, load_sweep, save_sweep
 from hparams_lab.locks import held, is_held
 from hparams_lab.logger import Run, Stored
 from hparams_lab.owner import LOCK

@@ -15,7 +15,7 @@ from hparams_lab.changes import differences, in_a_line
 from hparams_lab.domain import FunctionTarget
 from hparams_lab.errors import LogDirError, OwnedError, UsageError
 from hparams_lab.events.declaration import declare, experiment_message, observed_message, union
-from hparams_lab.events.logdir import BY, load_sweep, save_sweep
+from hparams_lab.events.sweep_json import BY, load_sweep, save_sweep
 from hparams_lab.events.tree import run_folders
 from hparams_lab.owner import LOCK, LOCK_RUNS, NEW, current_owner, move_aside, owner_in_words
 from hparams_lab.paths import LogDirPaths, writing

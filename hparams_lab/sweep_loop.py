@@ -20,9 +20,10 @@ from hparams_lab.executors import Executor, Job
 from hparams_lab.executors.job import missing_metric, notes_of
 from hparams_lab.executors.protocol import Ended
 from hparams_lab.logger import Run
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import OUTPUT_LOG, LogDirPaths, writing
 from hparams_lab.plan import Plan
-from hparams_lab.results import Outcome, RunResult, TrialResult
+from hparams_lab.results import RunResult, TrialResult
 from hparams_lab.resume import Found, clear, sync_run, wait_until_let_go
 from hparams_lab.stopping import StopRequests
 from hparams_lab.sweep_events import RunEnded, RunReported, RunRetried, RunStarted, SweepEvent, SweepNote, SweepStopping

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hparams_lab.results import Outcome, Results, RunResult, TrialResult
+from hparams_lab.outcome import Outcome
 from hparams_lab.values import format_value
 
 if TYPE_CHECKING:
     from hparams_lab.experiment import Experiment
+    from hparams_lab.results import Results, RunResult, TrialResult
 
 COLOURS = {
     Outcome.COMPLETED: "green", Outcome.PRUNED: "cyan", Outcome.DIVERGED: "yellow", Outcome.RUNNING: "blue",

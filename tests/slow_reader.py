@@ -26,7 +26,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 
 from hparams_lab.curve import Thin
 from hparams_lab.findings import Finding, Kind
-from hparams_lab.results import Outcome, RunResult, Scalars
+from hparams_lab.outcome import Outcome
+from hparams_lab.results import RunResult, Scalars
 
 LARGEST = 2**31 - 1
 NUMBERS = {

@@ -22,7 +22,8 @@ from hparams_lab.events.logdir import LogDirReader, read
 from hparams_lab.events.reader import RunReader
 from hparams_lab.events.together import FEWEST_FILES
 from hparams_lab.findings import Kind
-from hparams_lab.results import Outcome, Results
+from hparams_lab.outcome import Outcome
+from hparams_lab.results import Results
 
 NAME = "events.out.tfevents.1.host"
 TEXT = told(summaries.text("note", "why"))

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from hparams_lab.curve import NO_SCALARS, By, Scalars, extremes
 from hparams_lab.errors import UsageError
-from hparams_lab.results import Outcome, Results, RunResult, is_ranked
+from hparams_lab.outcome import Outcome
+from hparams_lab.results import Results, RunResult, is_ranked
 from hparams_lab.trial import HParams
 
 NAN, INF = math.nan, math.inf

@@ -7,7 +7,8 @@ import pytest
 from hparams_lab.declared import Declared
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
-from hparams_lab.space import Discrete, IntInterval, RealInterval
+from hparams_lab.intervals import IntInterval, RealInterval
+from hparams_lab.space import Discrete
 
 EXPERIMENT = Experiment(
     [

@@ -13,7 +13,7 @@ from hparams_lab import disk
 from hparams_lab.errors import LogDirError, UnsavedError
 from hparams_lab.events.logdir import read
 from hparams_lab.events.reader import event_files, read_run
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 from hparams_lab.start import start_run
 
 
@@ -245,7 +245,7 @@ def test_what_a_refusal_says(number, kind, way_out):
 KILLS = """
 import os, signal, sys
 from hparams_lab import disk
-from hparams_lab.events.logdir import save_sweep
+from hparams_lab.events.sweep_json import save_sweep
 from hparams_lab.paths import LogDirPaths
 from pathlib import Path
 from hparams_lab.start import start_run

@@ -11,7 +11,7 @@ from hparams_lab.events.logdir import read
 from hparams_lab.events.reader import event_files, read_run
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.findings import Kind
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 from hparams_lab.start import start_run
 
 TRACED = """

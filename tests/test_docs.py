@@ -19,8 +19,9 @@ from hparams_lab.board import Board
 from hparams_lab.doctor.view import View
 from hparams_lab.ending import ending
 from hparams_lab.events import summaries
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import LogDirPaths
-from hparams_lab.results import Outcome, is_ranked
+from hparams_lab.results import is_ranked
 from hparams_lab.resume import scan
 
 ROOT = Path(__file__).resolve().parents[1]

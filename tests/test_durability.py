@@ -17,7 +17,7 @@ from hparams_lab.events import summaries
 from hparams_lab.events.event_file import read_events
 from hparams_lab.events.logdir import read
 from hparams_lab.events.reader import event_files, read_run
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 from hparams_lab.start import start_run
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals, forks and limits as POSIX has them")

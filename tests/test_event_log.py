@@ -15,7 +15,7 @@ from hparams_lab.events import event_log
 from hparams_lab.events.event_log import FULL_BYTES, OVERFULL, Signature
 from hparams_lab.events.reader import event_files, read_run
 from hparams_lab.events.ticker import TICK_SECONDS
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 from hparams_lab.start import start_run
 
 

@@ -16,9 +16,9 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tiers import one_quick
 
 import hparams_lab as lab
-from hparams_lab.events.event_file import is_event_file
 from hparams_lab.events.record import read_records
-from hparams_lab.results import Outcome
+from hparams_lab.file_names import is_event_file
+from hparams_lab.outcome import Outcome
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

@@ -16,7 +16,7 @@ import pytest
 import hparams_lab as lab
 from hparams_lab.errors import DomainLoadError, ExecutorError, MissingMetricError, UsageError
 from hparams_lab.executors import NAMES, Resources, make_executor, process
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 from hparams_lab.sweep_events import RunReported, SweepNote
 from hparams_lab.trial import derive_seed
 

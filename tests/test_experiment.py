@@ -11,7 +11,8 @@ from hparams_lab.direction import goal_of_tag
 from hparams_lab.errors import DeclarationError, HParamValueError
 from hparams_lab.experiment import Experiment, Metric, adopt_metric
 from hparams_lab.hparam import HParam
-from hparams_lab.space import Discrete, IntInterval, RealInterval
+from hparams_lab.intervals import IntInterval, RealInterval
+from hparams_lab.space import Discrete
 
 UNITS = HParam("units", Discrete([32, 16]), description="width")
 OPTIMIZER = HParam("optimizer", Discrete(["sgd", "adam"]), "Optimizer")

@@ -17,7 +17,7 @@ from hparams_lab import disk, domain_files
 from hparams_lab.domain import function_domain, load_domain
 from hparams_lab.errors import DomainLoadError, LogDirError, UsageError
 from hparams_lab.events.declaration import current_declaration, experiment_message
-from hparams_lab.events.logdir import load_sweep, save_sweep
+from hparams_lab.events.sweep_json import load_sweep, save_sweep
 from hparams_lab.owner import owned
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan

@@ -21,7 +21,7 @@ from hparams_lab.events.final import FINAL_TAG, final_values, finals_of, narrowe
 from hparams_lab.events.reader import own_file
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.integrations.search_log import SearchLog
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 VALUES = [-1234567.12, -1234567.15, 1e-50, 0.99999999, 16777217.0, 1 / 3, -1e300, 5e-324, 0.1, 1.0, 0.0, 1e300]
 SPACE = lab.Experiment([lab.HParam("x", lab.Discrete([1, 2, 3]))], metrics=[lab.Metric("loss", goal="min")])

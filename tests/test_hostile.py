@@ -31,7 +31,7 @@ from hparams_lab.errors import HParamsLabError, LogDirError
 from hparams_lab.events.event_file import read_events
 from hparams_lab.events.logdir import LogDirReader, read
 from hparams_lab.findings import Kind
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 BATCH = 500
 HERE = Path(__file__).parent

@@ -17,7 +17,8 @@ from hparams_lab.cli.importance import verdict
 from hparams_lab.declared import Declared
 from hparams_lab.errors import MissingExtraError, UsageError
 from hparams_lab.importance import MOST_CHOICES, Importance, Importances, importance
-from hparams_lab.results import Outcome, Results, RunResult, Scalars
+from hparams_lab.outcome import Outcome
+from hparams_lab.results import Results, RunResult, Scalars
 from hparams_lab.trial import Trial
 
 RNG = np.random.default_rng

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import hparams_lab as lab
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes by /proc")
 

@@ -15,7 +15,7 @@ import pytest
 import hparams_lab as lab
 from hparams_lab.domains import mnist
 from hparams_lab.errors import DataError
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 pytestmark = pytest.mark.skipif(
     not all(map(find_spec, ("keras", "tensorflow", "sklearn"))), reason="needs Keras, TensorFlow and scikit-learn"

@@ -19,7 +19,7 @@ from keras_tuner_scripts import GATED, QUICK, SEARCHES, TROUBLE
 from tensorboard_client import Client, eventually, plain_tensorboard
 
 import hparams_lab as lab
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 pytestmark = [
     pytest.mark.slow,

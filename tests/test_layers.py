@@ -19,6 +19,7 @@ LAYERS = (
     # 0  the pure core: no files, no clock, no framework
     (
         "errors",
+        "outcome",
         "values",
         "varying",
         "direction",
@@ -29,6 +30,7 @@ LAYERS = (
         "warned",
         "measured",
         "tensorboard_types",
+        "intervals",
         "space",
         "hparam",
         "experiment",
@@ -49,6 +51,7 @@ LAYERS = (
     ),
     # 1  protos and files
     (
+        "file_names",
         "disk",
         "locks",
         "owner",

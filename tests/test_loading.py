@@ -11,7 +11,7 @@ import pytest
 import hparams_lab as lab
 from hparams_lab.domain import load_domain
 from hparams_lab.executors import process
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 from hparams_lab.sweep_events import RunStarted, SweepNote
 from hparams_lab.targets.seeding import loading_alike, seed_everything
 from tests.tiers import slow

@@ -15,7 +15,8 @@ from tensorboard.plugins.hparams.backend_context import Context
 
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import current_declaration, declare, observed_message
-from hparams_lab.events.logdir import declared_in, load_sweep, read, save_sweep
+from hparams_lab.events.logdir import read
+from hparams_lab.events.sweep_json import declared_in, load_sweep, save_sweep
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
 from hparams_lab.paths import LogDirPaths

@@ -13,13 +13,14 @@ from hparams_lab.errors import Pruned, UsageError
 from hparams_lab.events import summaries
 from hparams_lab.events.declaration import current_declaration
 from hparams_lab.events.event_file import read_events
-from hparams_lab.events.logdir import declared_in, read
+from hparams_lab.events.logdir import read
 from hparams_lab.events.reader import OUTCOME_TAG, event_files
+from hparams_lab.events.sweep_json import declared_in
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.provenance import PROVENANCE_TAG, provenance_markdown
-from hparams_lab.results import Outcome
 from hparams_lab.space import Discrete
 from hparams_lab.start import start_run
 from hparams_lab.values import trial_id

@@ -16,8 +16,8 @@ from hparams_lab.events.nearby import no_runs
 from hparams_lab.events.record import frame
 from hparams_lab.events.tree import walk
 from hparams_lab.merge import merge
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import lies_in
-from hparams_lab.results import Outcome
 
 
 @pytest.mark.parametrize(

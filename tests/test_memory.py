@@ -22,7 +22,7 @@ from hparams_lab.ending import outcome_of
 from hparams_lab.errors import UsageError
 from hparams_lab.executors import memory
 from hparams_lab.executors.memory import MemoryLimit, check_limit, oom_kills, prefer_to_be_killed
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits memory")
 

@@ -20,7 +20,7 @@ from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.declaration import current_declaration, observed_message
 from hparams_lab.events.event_file import read_events, summary_event, version_event
-from hparams_lab.events.logdir import load_sweep
+from hparams_lab.events.sweep_json import load_sweep
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.merge import merge
 from hparams_lab.paths import LogDirPaths

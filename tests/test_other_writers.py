@@ -18,10 +18,11 @@ from hparams_lab.board import Board
 from hparams_lab.doctor.examine import examine
 from hparams_lab.doctor.view import View
 from hparams_lab.events import summaries
-from hparams_lab.events.event_file import OWN, is_event_file, version_event
+from hparams_lab.events.event_file import OWN, version_event
 from hparams_lab.events.writer import EventFileWriter
+from hparams_lab.file_names import is_event_file
 from hparams_lab.merge import merge
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 
 def start(logdir: Path, rate: float) -> lab.Run:

@@ -13,10 +13,10 @@ from hparams_lab.cli.table import outcome_cell
 from hparams_lab.ending import ending, outcome_named
 from hparams_lab.events import summaries
 from hparams_lab.events.reader import read_run
+from hparams_lab.outcome import Outcome
 from hparams_lab.prune import Criteria, plan_prune
 from hparams_lab.report.facts import failures
 from hparams_lab.report.study import Study
-from hparams_lab.results import Outcome
 from hparams_lab.sweep_events import SweepNote
 from hparams_lab.words import BROKEN, COLOURS
 

@@ -5,8 +5,9 @@ import pytest
 from hparams_lab.errors import UsageError
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
+from hparams_lab.intervals import IntInterval, RealInterval
 from hparams_lab.overrides import with_overrides
-from hparams_lab.space import Discrete, IntInterval, RealInterval
+from hparams_lab.space import Discrete
 
 EXPERIMENT = Experiment(
     [

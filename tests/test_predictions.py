@@ -30,9 +30,9 @@ from hparams_lab.answers import NoAnswersError, NoImagesError, ask
 from hparams_lab.doctor.examine import examine
 from hparams_lab.domain import load_domain
 from hparams_lab.errors import UsageError
-from hparams_lab.events.event_file import is_event_file
 from hparams_lab.events.reader import event_files
 from hparams_lab.events.record import frame, read_records
+from hparams_lab.file_names import is_event_file
 from hparams_lab.keras.predictions import CELL, COLUMNS, RIGHT, WRONG, as_images, draw, prediction_picture
 from hparams_lab.picture import picture_best
 from hparams_lab.plan import Plan

@@ -17,12 +17,13 @@ from screen import Screen
 import hparams_lab as lab
 from hparams_lab.attempts import Attempt
 from hparams_lab.names import width_of
+from hparams_lab.outcome import Outcome
 from hparams_lab.progress import lines, progress
 from hparams_lab.progress.footer import Footer
 from hparams_lab.progress.live import LiveView
 from hparams_lab.progress.standing import Best, Going, Standing, rest_of_epochs, seconds_left
 from hparams_lab.progress.tally import Tally
-from hparams_lab.results import Outcome, Results, RunResult
+from hparams_lab.results import Results, RunResult
 from hparams_lab.sweep_events import (
     RunEnded,
     RunReported,

@@ -14,8 +14,8 @@ from tensorboard_client import eventually
 
 from hparams_lab.events.logdir import read
 from hparams_lab.events.reader import read_run
+from hparams_lab.outcome import Outcome
 from hparams_lab.provenance import PROVENANCE_TAG, provenance, provenance_markdown, versions
-from hparams_lab.results import Outcome
 from hparams_lab.start import start_run
 from hparams_lab.system import SystemSampler
 

@@ -25,7 +25,7 @@ import hparams_lab as lab
 from hparams_lab.domain import function_domain
 from hparams_lab.errors import ExecutorError, LogDirError, MissingExtraError, UsageError
 from hparams_lab.executors import Job, Resources, Setup, executor_of, make_executor
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 from hparams_lab.trial import RunSpec, Trial
 
 HAS_RAY = importlib.util.find_spec("ray") is not None

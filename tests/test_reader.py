@@ -17,8 +17,9 @@ from hparams_lab.events.record import whole_length
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.hparam import HParam
-from hparams_lab.results import Outcome
-from hparams_lab.space import Discrete, IntInterval, RealInterval
+from hparams_lab.intervals import IntInterval, RealInterval
+from hparams_lab.outcome import Outcome
+from hparams_lab.space import Discrete
 from hparams_lab.start import start_run
 from hparams_lab.values import trial_id
 

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hparams_lab.events.crc import masked_crc32c
-from hparams_lab.events.event_file import file_name, is_event_file, read_events, summary_event, version_event
+from hparams_lab.events.event_file import file_name, read_events, summary_event, version_event
 from hparams_lab.events.record import LARGEST, OVERHEAD, frame, read_records, whole_length
 from hparams_lab.events.summaries import scalars
+from hparams_lab.file_names import is_event_file
 from hparams_lab.findings import Finding, Kind
 
 PAYLOADS = [b"one", b"", b"\x00" * 1000, bytes(range(256))]

@@ -28,7 +28,7 @@ from hparams_lab.doctor.tree import Tree
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.writer import EventFileWriter
 from hparams_lab.locks import lock_if_free
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 LATER = 4e9
 """A time at which no run looks as if it were written just now."""

@@ -26,7 +26,7 @@ from hparams_lab.doctor.tree import Tree
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.event_file import restart_event
 from hparams_lab.events.record import frame
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 NOW = 4e9
 

@@ -22,6 +22,7 @@ from hparams_lab.cli.leaderboard import Asked, Leaderboard
 from hparams_lab.cli.ranking import Rule
 from hparams_lab.cli.standing import going as going_of
 from hparams_lab.curve import Scalars
+from hparams_lab.outcome import Outcome
 from hparams_lab.report import facts, plots
 from hparams_lab.report.axis import Axis, Range
 from hparams_lab.report.curves import curves, thinned
@@ -30,7 +31,7 @@ from hparams_lab.report.parallel import parallel
 from hparams_lab.report.sections import report
 from hparams_lab.report.study import Study
 from hparams_lab.report.text import as_html, as_html_block, as_label, as_script_data
-from hparams_lab.results import Outcome, Results, RunResult
+from hparams_lab.results import Results, RunResult
 from hparams_lab.trial import HParams
 
 EXPERIMENT = lab.Experiment(

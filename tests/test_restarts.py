@@ -23,7 +23,7 @@ from hparams_lab.events import summaries
 from hparams_lab.events.event_file import read_events, restart_event, summary_event, version_event
 from hparams_lab.events.logdir import LogDirReader, read
 from hparams_lab.events.reader import event_files
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 from hparams_lab.start import start_run
 
 

@@ -16,9 +16,10 @@ from hparams_lab.errors import UsageError
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
 from hparams_lab.importance import importance
+from hparams_lab.outcome import Outcome
 from hparams_lab.report.facts import with_spread
 from hparams_lab.report.study import Study
-from hparams_lab.results import Outcome, Results, RunResult, Scalars
+from hparams_lab.results import Results, RunResult, Scalars
 from hparams_lab.space import Discrete
 from hparams_lab.trial import HParams, Trial
 

@@ -10,8 +10,8 @@ import pytest
 import hparams_lab as lab
 from hparams_lab.attempts import Attempt, attempts_in, attempts_markdown
 from hparams_lab.errors import LogDirError
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import LogDirPaths
-from hparams_lab.results import Outcome
 from hparams_lab.resume import scan
 from hparams_lab.stopping import StopRequests
 from hparams_lab.sweep_events import RunEnded, SweepNote

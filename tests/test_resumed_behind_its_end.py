@@ -10,7 +10,7 @@ import pytest
 import hparams_lab as lab
 from hparams_lab.afterwards import add_image, add_outcome, add_scalars
 from hparams_lab.events import summaries
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 ADD = {
     "a rank": lambda run: add_scalars(run, {"rank": 2}, step=0),

@@ -9,8 +9,8 @@ import pytest
 import hparams_lab as lab
 from hparams_lab.errors import LogDirError, UsageError
 from hparams_lab.events.declaration import current_declaration
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import LogDirPaths
-from hparams_lab.results import Outcome
 from hparams_lab.sweep_events import RunEnded, RunStarted, SweepEnded, SweepStarted
 
 UNITS = lab.HParam("units", lab.Discrete([8, 16]))

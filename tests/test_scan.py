@@ -27,7 +27,8 @@ from hparams_lab.events.layouts import MOST_LAYOUTS, Layouts
 from hparams_lab.events.long import LONG
 from hparams_lab.events.reader import RunReader
 from hparams_lab.events.scan import FEW, MOST_FINDINGS, Scanner
-from hparams_lab.events.wire import LONGEST, varint
+from hparams_lab.events.varints import varint
+from hparams_lab.events.wire import LONGEST
 from hparams_lab.findings import Finding, Kind
 
 HEAD = VERSION + start("trial")

@@ -11,7 +11,7 @@ import pytest
 
 import hparams_lab as lab
 from hparams_lab.executors import again
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="runs begin in this process, whose program is pytest")
 

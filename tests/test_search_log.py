@@ -17,7 +17,7 @@ from hparams_lab.doctor.examine import examine
 from hparams_lab.errors import LogDirError, OwnedError, UsageError
 from hparams_lab.events.reader import event_files
 from hparams_lab.integrations.search_log import SearchLog, not_lost, run_name
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 SPACE = lab.Experiment(
     [lab.HParam("units", lab.Discrete([8, 16])), lab.HParam("solver", lab.Discrete(["adam", None]))],

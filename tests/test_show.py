@@ -14,7 +14,7 @@ import hparams_lab as lab
 from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_markdown
 from hparams_lab.cli.log_tail import log_tail
 from hparams_lab.cli.main import main
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 DOMAIN = """
 import hparams_lab as lab

@@ -14,7 +14,8 @@ from hparams_lab.errors import DeclarationError, HParamValueError
 from hparams_lab.events.declaration import experiment_message
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam, adopt_hparam
-from hparams_lab.space import Discrete, IntInterval, RealInterval, domain_from_json
+from hparams_lab.intervals import IntInterval, RealInterval
+from hparams_lab.space import Discrete, domain_from_json
 
 FLOAT, BOOL, STRING = api_pb2.DATA_TYPE_FLOAT64, api_pb2.DATA_TYPE_BOOL, api_pb2.DATA_TYPE_STRING
 DOMAINS = [

@@ -14,7 +14,7 @@ from hparams_lab.curve import extremes
 from hparams_lab.events import summaries
 from hparams_lab.events.logdir import read
 from hparams_lab.events.record import frame
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 BEGIN = 1_700_000_000.0
 SUCCESS, FAILURE, UNKNOWN, RUNNING = summaries.SUCCESS, summaries.FAILURE, summaries.UNKNOWN, 3

@@ -19,9 +19,10 @@ from hparams_lab.events.logdir import read
 from hparams_lab.events.reader import event_files, read_run
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
+from hparams_lab.intervals import RealInterval
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import LogDirPaths
-from hparams_lab.results import Outcome
-from hparams_lab.space import Discrete, RealInterval
+from hparams_lab.space import Discrete
 from hparams_lab.start import start_run
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has neither flock nor SIGKILL")

@@ -11,8 +11,10 @@ from counted import at_most
 from hparams_lab.errors import UsageError
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
-from hparams_lab.results import Outcome, RunResult, TrialResult
-from hparams_lab.space import Discrete, IntInterval, RealInterval
+from hparams_lab.intervals import IntInterval, RealInterval
+from hparams_lab.outcome import Outcome
+from hparams_lab.results import RunResult, TrialResult
+from hparams_lab.space import Discrete
 from hparams_lab.strategies import NAMES, grid, make_strategy
 from hparams_lab.strategies.grid import grid_size
 from hparams_lab.strategies.uniform import draw

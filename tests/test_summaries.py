@@ -14,7 +14,8 @@ from hparams_lab.events.declaration import experiment_message, observed_info, ob
 from hparams_lab.events.tensor import scalar_of
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
-from hparams_lab.space import Discrete, IntInterval, RealInterval
+from hparams_lab.intervals import IntInterval, RealInterval
+from hparams_lab.space import Discrete
 
 FLOAT, BOOL, STRING = api_pb2.DATA_TYPE_FLOAT64, api_pb2.DATA_TYPE_BOOL, api_pb2.DATA_TYPE_STRING
 HPARAMS = [

@@ -14,7 +14,8 @@ from counted import at_most
 
 import hparams_lab as lab
 from hparams_lab.curve import Scalars
-from hparams_lab.results import Outcome, Results, RunResult
+from hparams_lab.outcome import Outcome
+from hparams_lab.results import Results, RunResult
 from hparams_lab.tables import Column, kind_of, point_tables, runs_table, times, trials_table
 from hparams_lab.tables.notebook import to_html
 from hparams_lab.trial import HParams

@@ -9,8 +9,8 @@ import hparams_lab as lab
 from hparams_lab import errors, plan
 from hparams_lab.domain import function_domain
 from hparams_lab.experiment import Experiment
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import LogDirPaths
-from hparams_lab.results import Outcome
 from hparams_lab.sweep_events import RunEnded, SweepEnded, SweepNote, SweepStarted
 from hparams_lab.trial import Suggestion
 

@@ -18,8 +18,8 @@ from hparams_lab.events.tree import above_of, walk
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.findings import Kind
 from hparams_lab.hparam import HParam
-from hparams_lab.results import Outcome
-from hparams_lab.space import IntInterval
+from hparams_lab.intervals import IntInterval
+from hparams_lab.outcome import Outcome
 
 NAME = "events.out.tfevents.1.host"
 LOSS = VERSION + event([number("loss", 0.5)], 1, 1)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from hparams_lab.errors import HParamValueError, UsageError
 from hparams_lab.hparam import HParam
-from hparams_lab.space import Discrete, IntInterval
+from hparams_lab.intervals import IntInterval
+from hparams_lab.space import Discrete
 from hparams_lab.trial import HParams, RunSpec, Trial, derive_seed
 from hparams_lab.values import canonical, checked, format_value, key_of, parse_literal, trial_id, unwrap
 

@@ -14,7 +14,7 @@ import time
 import pytest
 
 import hparams_lab as lab
-from hparams_lab.events.logdir import load_sweep, save_sweep
+from hparams_lab.events.sweep_json import load_sweep, save_sweep
 from hparams_lab.names import cut
 from hparams_lab.owner import owned
 from hparams_lab.paths import LogDirPaths

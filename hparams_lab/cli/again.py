@@ -13,7 +13,7 @@ from typing import Any
 
 from hparams_lab.declared import Declared
 from hparams_lab.errors import HParamsLabError
-from hparams_lab.events.logdir import load_sweep
+from hparams_lab.events.sweep_json import load_sweep
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.provenance import PROVENANCE_TAG, provenance_in
 from hparams_lab.results import Results, RunResult, TrialResult

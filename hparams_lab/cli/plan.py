@@ -19,9 +19,9 @@ from hparams_lab.errors import LogDirError
 from hparams_lab.events.logdir import read
 from hparams_lab.executors import Resources
 from hparams_lab.executors.devices import check_numbers, shares
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.plan import Plan
-from hparams_lab.results import Outcome
 from hparams_lab.run_dir import is_manual
 from hparams_lab.strategies import grid
 from hparams_lab.sweep_dir import check_directory

@@ -25,10 +25,11 @@ from hparams_lab.events.logdir import GroupBy, read
 from hparams_lab.events.reader import OUTCOME_TAG
 from hparams_lab.executors.job import notes_of
 from hparams_lab.names import cut, width_of
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import OUTPUT_LOG
 from hparams_lab.progress.standing import Going
 from hparams_lab.provenance import PROVENANCE_TAG
-from hparams_lab.results import Outcome, RunResult, TrialResult
+from hparams_lab.results import RunResult, TrialResult
 from hparams_lab.values import Value
 from hparams_lab.words import (
     COLOURS,

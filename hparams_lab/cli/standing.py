@@ -13,7 +13,8 @@ from hparams_lab.cli.ranking import Ranking
 from hparams_lab.curve import Scalars
 from hparams_lab.declared import Declared
 from hparams_lab.errors import LogDirError
-from hparams_lab.events.logdir import load_sweep
+from hparams_lab.events.sweep_json import load_sweep
+from hparams_lab.outcome import Outcome
 from hparams_lab.owner import Owner, current_owner
 from hparams_lab.paths import LogDirPaths
 from hparams_lab.progress.standing import (
@@ -25,7 +26,7 @@ from hparams_lab.progress.standing import (
     telling_first,
     worth_showing,
 )
-from hparams_lab.results import Outcome, Results, RunResult
+from hparams_lab.results import Results, RunResult
 from hparams_lab.run_dir import is_manual
 from hparams_lab.scalar import is_of_system
 from hparams_lab.words import BATCH_TAGS, epochs_of

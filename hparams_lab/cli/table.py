@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from hparams_lab.names import cut, cut_apart, width_of
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 from hparams_lab.words import COLOURS, RAMP, visible
 
 if TYPE_CHECKING:

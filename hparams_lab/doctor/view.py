@@ -28,9 +28,10 @@ from hparams_lab.doctor.parted import Moved, moved
 from hparams_lab.doctor.tree import FileFacts, Tree, facts_of
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import ExperimentMessage, declare, union
-from hparams_lab.events.event_file import file_name, is_event_file, version_event
+from hparams_lab.events.event_file import file_name, version_event
 from hparams_lab.events.instead import Instead
 from hparams_lab.events.layouts import Layouts
+from hparams_lab.file_names import is_event_file
 from hparams_lab.paths import LogDirPaths, lies_in, local
 from hparams_lab.scratch import scratch
 from hparams_lab.words import Counts

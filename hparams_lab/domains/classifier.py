@@ -11,7 +11,8 @@ from typing import Any
 
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.hparam import HParam
-from hparams_lab.space import Discrete, RealInterval
+from hparams_lab.intervals import RealInterval
+from hparams_lab.space import Discrete
 
 CLASSES = 10
 

@@ -42,11 +42,6 @@ def _this_host() -> str:
     return re.sub(r"[^\w.-]", "_", socket.gethostname())
 
 
-def is_event_file(name: str) -> bool:
-    """Whether TensorBoard takes a file of that name for an event file."""
-    return "tfevents" in name
-
-
 def is_own(name: str) -> bool:
     """Whether hparams_lab made the event file of that name."""
     return name.startswith(OWN)

@@ -19,7 +19,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from hparams_lab.curve import Scalars
 from hparams_lab.events import summaries
-from hparams_lab.events.wire import varint
+from hparams_lab.events.varints import varint
 
 FINAL_TAG = "run/final"
 """The text that carries the record."""

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
-import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
-from hparams_lab import disk
 from hparams_lab.curve import Thin
 from hparams_lab.declared import Declared
 from hparams_lab.errors import LogDirError, UsageError
@@ -24,6 +21,7 @@ from hparams_lab.events.nearby import no_directory, no_runs
 from hparams_lab.events.reader import RunReader
 from hparams_lab.events.sessions import names_of
 from hparams_lab.events.stored import values_key
+from hparams_lab.events.sweep_json import declared_in
 from hparams_lab.events.tree import Tree, above_of, is_experiment, owners_of, walk
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.paths import LogDirPaths, local, natural
@@ -31,9 +29,6 @@ from hparams_lab.results import Results, RunResult
 
 GroupBy: TypeAlias = Literal["group", "hparams"]
 """Which runs are one trial."""
-
-BY = "by"
-"""What `sweep.json` calls the search of another library that filled the directory."""
 
 
 def read(logdir: str | os.PathLike[str], *, thin: Thin | None = None, group_by: GroupBy = "group") -> Results:
@@ -267,53 +262,3 @@ def _common(sweeps: Mapping[str, Declared | None], runs: Iterable[RunResult]) ->
     used = {run.sweep for run in runs} or set(sweeps)
     found = [sweeps.get(sweep) for sweep in sorted(used)]
     return found[0] if found and all(other == found[0] for other in found) else None
-
-
-def declared_in(paths: LogDirPaths) -> Declared | None:
-    """What `sweep.json` declares, types and all; None without one.
-
-    Raises LogDirError when it tells something else.
-    """
-    sweep = load_sweep(paths)
-    if not sweep or "experiment" not in sweep:
-        return None
-    try:
-        return Declared(sweep["experiment"])
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _unreadable(paths, f"its experiment is none: {error!r}") from None
-
-
-def load_sweep(paths: LogDirPaths) -> dict[str, Any] | None:
-    """What `sweep.json` holds; None when there is none. Raises LogDirError when it is not JSON."""
-    try:
-        if stat.S_ISFIFO(os.stat(paths.sweep_json).st_mode):  # which would wait for a writer
-            raise OSError("it is no file")
-        found: dict[str, Any] = json.loads(paths.sweep_json.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (ValueError, OSError, RecursionError) as error:
-        raise _unreadable(paths, error) from None
-    if not isinstance(found, dict):
-        raise _unreadable(paths, f"it holds a {type(found).__name__}")
-    return found
-
-
-def is_of_search(paths: LogDirPaths) -> bool:
-    """Whether a sweep of ours or another library's search fills the directory, and not runs that anyone starts.
-
-    Raises LogDirError when `sweep.json` is not JSON.
-    """
-    return not {"domain", BY}.isdisjoint(load_sweep(paths) or ())
-
-
-def _unreadable(paths: LogDirPaths, why: object) -> LogDirError:
-    return LogDirError(f"{paths.sweep_json} cannot be read ({why}); restore it or move the directory aside")
-
-
-def save_sweep(paths: LogDirPaths, sweep: Mapping[str, Any]) -> None:
-    """Write `sweep.json` whole or not at all; it is on the disk when this returns. Raises LogDirError."""
-    text = json.dumps(sweep, indent=2, ensure_ascii=False) + "\n"
-    try:
-        disk.save(paths.sweep_json, text.encode())
-    except OSError as error:
-        raise disk.refusal(paths.sweep_json, error) from None

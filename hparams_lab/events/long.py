@@ -13,7 +13,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from hparams_lab.curve import Scalars
-from hparams_lab.events.wire import skipped, varint
+from hparams_lab.events.varints import skipped, varint
 
 LONG = 1 << 16
 """An event of more bytes is long."""

@@ -8,8 +8,8 @@ import itertools
 import os
 from collections.abc import Iterable
 
-from hparams_lab.events.event_file import is_event_file
 from hparams_lab.events.instead import in_words, instead_of
+from hparams_lab.file_names import is_event_file
 from hparams_lab.findings import Finding
 from hparams_lab.paths import lies_in
 

@@ -17,16 +17,18 @@ from hparams_lab.declared import Declared
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
 from hparams_lab.events.cursor import Cursor
-from hparams_lab.events.event_file import is_event_file, is_own, read_events
+from hparams_lab.events.event_file import is_own, read_events
 from hparams_lab.events.facts import Facts, joined
 from hparams_lab.events.final import FINAL_TAG, last_values
 from hparams_lab.events.layouts import Layouts
 from hparams_lab.events.record import OVERHEAD, frame, read_records
 from hparams_lab.events.sessions import Written, sessions_of, whose, written
 from hparams_lab.events.span import span_of, written_at
+from hparams_lab.file_names import is_event_file
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.locks import is_held
-from hparams_lab.results import Outcome, RunResult
+from hparams_lab.outcome import Outcome
+from hparams_lab.results import RunResult
 from hparams_lab.trial import HParams
 from hparams_lab.values import Value, lone_id
 

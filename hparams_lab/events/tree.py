@@ -9,8 +9,8 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from hparams_lab.events.event_file import is_event_file
 from hparams_lab.events.halves import Tags, halves_of, sibling_of
+from hparams_lab.file_names import is_event_file
 from hparams_lab.findings import Finding, Kind
 from hparams_lab.paths import EXPERIMENT, lies_in, natural
 

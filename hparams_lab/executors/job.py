@@ -31,8 +31,9 @@ from hparams_lab.executors.protocol import Job, Report, Setup
 from hparams_lab.experiment import Experiment
 from hparams_lab.logger import Run
 from hparams_lab.measured import has_elements, numbers_among, unranked
+from hparams_lab.outcome import Outcome
 from hparams_lab.provenance import PROVENANCE_TAG
-from hparams_lab.results import Outcome, RunResult
+from hparams_lab.results import RunResult
 from hparams_lab.targets.protocol import Train
 from hparams_lab.targets.seeding import seed_everything
 from hparams_lab.values import short

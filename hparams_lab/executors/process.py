@@ -31,8 +31,8 @@ from hparams_lab.executors.forking import FRESH, WAY_OUT
 from hparams_lab.executors.memory import check_limit
 from hparams_lab.executors.protocol import Asked, Ended, Job, OnReport, Resources, Setup
 from hparams_lab.executors.server import Exit, ServerHandle
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import OUTPUT_LOG
-from hparams_lab.results import Outcome
 
 READY_SECONDS = 20.0
 """A fork has so long to say that it can train."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hparams_lab.attempts import Attempt
 from hparams_lab.experiment import Experiment
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 from hparams_lab.targets.protocol import Target
 from hparams_lab.trial import RunSpec
 

@@ -38,7 +38,7 @@ from hparams_lab.errors import ExecutorError, HParamsLabError, UsageError
 from hparams_lab.executors.protocol import Ended, Job, Resources
 from hparams_lab.executors.ray_protocol import OwnRay
 from hparams_lab.executors.ray_task import Message
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 
 NODES_SECONDS = 2.0
 """How often it is looked which nodes there are."""

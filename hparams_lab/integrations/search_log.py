@@ -20,8 +20,8 @@ from collections.abc import Iterator, Mapping
 from hparams_lab import disk
 from hparams_lab.errors import HParamsLabError, LogDirError, UsageError
 from hparams_lab.events.declaration import declare, experiment_message
-from hparams_lab.events.logdir import BY, load_sweep, save_sweep
 from hparams_lab.events.reader import read_run
+from hparams_lab.events.sweep_json import BY, load_sweep, save_sweep
 from hparams_lab.experiment import Experiment
 from hparams_lab.logger import Run
 from hparams_lab.owner import owned

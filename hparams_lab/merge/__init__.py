@@ -14,14 +14,16 @@ from pathlib import Path
 
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import declare
-from hparams_lab.events.logdir import read, save_sweep
+from hparams_lab.events.logdir import read
 from hparams_lab.events.owned import owned
+from hparams_lab.events.sweep_json import save_sweep
 from hparams_lab.merge.columns import merged_json, merged_message, mixed_columns
 from hparams_lab.merge.groups import new_groups
 from hparams_lab.merge.source import Member, Source, described
 from hparams_lab.merge.transfer import Change, transfer
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import LogDirPaths, local, writing
-from hparams_lab.results import Outcome, Results
+from hparams_lab.results import Results
 from hparams_lab.scratch import MAKING, scratch
 
 

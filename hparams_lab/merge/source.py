@@ -14,9 +14,9 @@ from hparams_lab.events import summaries
 from hparams_lab.events.declaration import ExperimentMessage
 from hparams_lab.events.event_file import read_events
 from hparams_lab.events.facts import is_of_ours
-from hparams_lab.events.logdir import load_sweep
 from hparams_lab.events.owned import Owned
 from hparams_lab.events.record import frame
+from hparams_lab.events.sweep_json import load_sweep
 from hparams_lab.events.tree import Folder, walk
 from hparams_lab.merge.pieces import holds, pieces
 from hparams_lab.paths import LogDirPaths

@@ -14,9 +14,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from hparams_lab.errors import LogDirError
 from hparams_lab.events import summaries
-from hparams_lab.events.event_file import is_event_file
 from hparams_lab.events.record import frame
 from hparams_lab.events.tree import SWEEP_JSON
+from hparams_lab.file_names import is_event_file
 from hparams_lab.merge.pieces import holds, pieces
 from hparams_lab.merge.source import Member, Source
 from hparams_lab.paths import EXPERIMENT, MODEL, OUTPUT_LOG, lies_in

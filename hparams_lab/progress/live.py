@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any
 
+from hparams_lab.outcome import Outcome
 from hparams_lab.progress import lines
 from hparams_lab.progress.footer import Footer
 from hparams_lab.progress.lines import Line, Piece
@@ -18,7 +19,6 @@ from hparams_lab.progress.sayings import (
     stopping_in_words,
 )
 from hparams_lab.progress.tally import Tally
-from hparams_lab.results import Outcome
 from hparams_lab.sweep_events import PictureStarted, RunEnded, RunRetried, SweepEvent, SweepNote, SweepStopping
 from hparams_lab.words import COLOURS, in_units, visible
 

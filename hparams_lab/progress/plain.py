@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import IO
 
+from hparams_lab.outcome import Outcome
 from hparams_lab.progress.output import write_line
 from hparams_lab.progress.sayings import over_in_words, retried_in_words, stopping_in_words
 from hparams_lab.progress.tally import Tally
-from hparams_lab.results import Outcome
 from hparams_lab.sweep_events import (
     RunEnded,
     RunRetried,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hparams_lab.results import Outcome, RunResult
+from hparams_lab.outcome import Outcome
+from hparams_lab.results import RunResult
 from hparams_lab.sweep_events import PictureStarted, RunRetried, SweepEnded, SweepStopping
 from hparams_lab.words import counted, in_units, visible
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from hparams_lab.declared import Declared
 from hparams_lab.metric_words import is_of_unseen_data
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 from hparams_lab.values import Value
 from hparams_lab.words import BROKEN
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hparams_lab.declared import Declared
+from hparams_lab.outcome import Outcome
 from hparams_lab.progress.standing import (
     Best,
     Going,
@@ -19,7 +20,7 @@ from hparams_lab.progress.standing import (
     telling_first,
     worth_showing,
 )
-from hparams_lab.results import Outcome, RunResult
+from hparams_lab.results import RunResult
 from hparams_lab.sweep_events import (
     RunEnded,
     RunReported,

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from hparams_lab.curve import LAST, By
 from hparams_lab.errors import UsageError
-from hparams_lab.events.event_file import is_event_file
 from hparams_lab.events.owned import Owned, owned
 from hparams_lab.events.tree import above_of
+from hparams_lab.file_names import is_event_file
 from hparams_lab.locks import is_held
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import MODEL, OUTPUT_LOG, local
-from hparams_lab.results import Outcome, Results, RunResult
+from hparams_lab.results import Results, RunResult
 from hparams_lab.scalar import Goal, checked_goal
 from hparams_lab.words import BROKEN
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from hparams_lab.errors import LogDirError
 from hparams_lab.events.declaration import current_declaration, declare, observed_message, union
-from hparams_lab.events.event_file import is_event_file
-from hparams_lab.events.logdir import load_sweep, save_sweep
+from hparams_lab.events.sweep_json import load_sweep, save_sweep
+from hparams_lab.file_names import is_event_file
 from hparams_lab.locks import lock_if_free
 from hparams_lab.paths import LogDirPaths, local, writing
 from hparams_lab.prune import PRUNED, Plan, Removal

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from hparams_lab.curve import Scalars
+from hparams_lab.outcome import Outcome
 from hparams_lab.report.axis import Range
 from hparams_lab.report.plots import BEST, FAILED, PLAIN, PRUNED, Plot, figure, hover
 from hparams_lab.report.study import Point, Study, said_with, spaced
 from hparams_lab.report.text import LONGEST_NAME, as_label
-from hparams_lab.results import Outcome, RunResult
+from hparams_lab.results import RunResult
 from hparams_lab.scalar import telling
 
 MOST_TAGS, MOST_CURVES, MOST_POINTS = 5, 60, 300

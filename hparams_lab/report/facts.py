@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hparams_lab.outcome import Outcome
 from hparams_lab.report.study import Point, Study, listed, said_with
 from hparams_lab.report.text import as_html
-from hparams_lab.results import Outcome, RunResult
+from hparams_lab.results import RunResult
 from hparams_lab.values import Value, format_value
 from hparams_lab.words import BROKEN, Counts, in_units, runs_in_words
 

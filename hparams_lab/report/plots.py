@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hparams_lab.outcome import Outcome
 from hparams_lab.report.axis import Axis, Range
 from hparams_lab.report.study import Point, Study, said_with, shade, spaced
 from hparams_lab.report.text import LONGEST_NAME, as_label
-from hparams_lab.results import Outcome
 
 if TYPE_CHECKING:
     from hparams_lab.importance import Importances

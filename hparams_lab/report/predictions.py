@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from hparams_lab.answers import Answers, NoAnswersError, ask
 from hparams_lab.domain import is_file
 from hparams_lab.errors import LogDirError
-from hparams_lab.events.logdir import load_sweep
 from hparams_lab.events.media import image
+from hparams_lab.events.sweep_json import load_sweep
 from hparams_lab.paths import MODEL, LogDirPaths
 from hparams_lab.picture import with_model
 from hparams_lab.report.page import Section, text_section

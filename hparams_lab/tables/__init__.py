@@ -13,13 +13,15 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hparams_lab.curve import Scalars
-from hparams_lab.results import Results, RunResult, TrialResult
+
+if TYPE_CHECKING:
+    from hparams_lab.results import Results, RunResult, TrialResult
 
 Kind: TypeAlias = Literal["int", "float", "bool", "text", "time"]
 Cells: TypeAlias = Sequence[Any] | NDArray[Any]

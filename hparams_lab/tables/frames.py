@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hparams_lab.errors import MissingExtraError
-from hparams_lab.results import Results
 from hparams_lab.tables import Cells, Column, Table, point_tables, runs_table, times
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+    from hparams_lab.results import Results
 
 
 def to_pandas(results: Results, scalars: bool = False) -> pd.DataFrame:

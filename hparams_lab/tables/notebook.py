@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 from hparams_lab.errors import UsageError
-from hparams_lab.results import Outcome, Results, TrialResult
+from hparams_lab.outcome import Outcome
 from hparams_lab.scalar import telling
 from hparams_lab.tables import logged_tags
 from hparams_lab.values import told_apart
 from hparams_lab.words import Counts, runs_in_words, visible
+
+if TYPE_CHECKING:
+    from hparams_lab.results import Results, TrialResult
 
 SHOWN_TRIALS = 10
 SHOWN_HPARAMS = 8

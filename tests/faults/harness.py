@@ -33,7 +33,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import hparams_lab as lab
 from hparams_lab.errors import LogDirError
-from hparams_lab.events.event_file import is_event_file, read_events
+from hparams_lab.events.event_file import read_events
+from hparams_lab.file_names import is_event_file
 from hparams_lab.results import Results, RunResult
 
 FULL = os.environ.get("HPARAMS_LAB_TORTURE") == "1"

@@ -13,7 +13,8 @@ from sklearn.svm import SVC
 
 from hparams_lab.experiment import Experiment, Metric
 from hparams_lab.integrations.sklearn.domains import columns_of, hparams_of
-from hparams_lab.space import Discrete, IntInterval, RealInterval
+from hparams_lab.intervals import IntInterval, RealInterval
+from hparams_lab.space import Discrete
 
 
 def of_list(values):

@@ -23,7 +23,7 @@ from tensorboard_client import eventually
 import hparams_lab as lab
 from hparams_lab.errors import LogDirError, MissingExtraError, UsageError
 from hparams_lab.integrations.sklearn import log_search
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 from hparams_lab.space import Discrete
 
 

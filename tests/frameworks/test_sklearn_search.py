@@ -32,7 +32,8 @@ from tensorboard_client import Client, values
 import hparams_lab as lab
 from hparams_lab.board import Board
 from hparams_lab.integrations.sklearn import log_search
-from hparams_lab.space import Discrete, IntInterval, RealInterval
+from hparams_lab.intervals import IntInterval, RealInterval
+from hparams_lab.space import Discrete
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

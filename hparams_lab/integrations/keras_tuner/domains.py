@@ -13,7 +13,8 @@ from typing import Any
 from hparams_lab.errors import DeclarationError, HParamsLabError, HParamValueError
 from hparams_lab.hparam import HParam
 from hparams_lab.integrations.keras_tuner.found import keras_tuner
-from hparams_lab.space import Discrete, Domain, IntInterval, RealInterval, Scale
+from hparams_lab.intervals import IntInterval, RealInterval, Scale
+from hparams_lab.space import Discrete, Domain
 from hparams_lab.values import Value, cast_number, checked, unwrap
 
 kinds = keras_tuner.engine.hyperparameters

@@ -10,13 +10,14 @@ from typing import Any
 from hparams_lab import disk
 from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_in
 from hparams_lab.ending import end_left_run
-from hparams_lab.events.logdir import load_sweep
 from hparams_lab.events.reader import event_files, read_run
+from hparams_lab.events.sweep_json import load_sweep
 from hparams_lab.integrations.keras_tuner.hyperband import chain
 from hparams_lab.integrations.keras_tuner.objective import Objective
 from hparams_lab.integrations.keras_tuner.trial_runs import Training, TrialRuns, promotion
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import LogDirPaths, natural, writing
-from hparams_lab.results import Outcome, RunResult
+from hparams_lab.results import RunResult
 from hparams_lab.resume import wait_until_let_go
 
 _NAME = re.compile(r"run-(\d{4,})(?:-(execution|fold)-\d+)?")

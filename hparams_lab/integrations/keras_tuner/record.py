@@ -27,8 +27,8 @@ from hparams_lab.integrations.keras_tuner.objective import (
 from hparams_lab.integrations.keras_tuner.space import TunerSpace
 from hparams_lab.integrations.keras_tuner.trial_runs import Training, TrialRuns, promotion
 from hparams_lab.integrations.search_log import SearchLog, not_lost
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import LogDirPaths
-from hparams_lab.results import Outcome
 
 Told = ParamSpec("Told")
 

@@ -17,7 +17,7 @@ from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_markdown
 from hparams_lab.integrations.keras_tuner.objective import BEST_EPOCH, BRACKET, EPOCHS, ROUND, Objective
 from hparams_lab.integrations.search_log import SearchLog, run_name
 from hparams_lab.logger import Run
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 from hparams_lab.values import Value
 
 LOSSES = ("train/loss", "val/loss")

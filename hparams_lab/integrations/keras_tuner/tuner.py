@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hparams_lab.errors import UsageError
-from hparams_lab.events.logdir import BY, load_sweep
+from hparams_lab.events.sweep_json import BY, load_sweep
 from hparams_lab.integrations.keras_tuner.callback import EpochCallback
 from hparams_lab.integrations.keras_tuner.domains import hparams_of
 from hparams_lab.integrations.keras_tuner.folds import told_apart

@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 from hparams_lab.described import Tell, as_text, tell_alike
 from hparams_lab.errors import DeclarationError
 from hparams_lab.hparam import HParam
-from hparams_lab.space import Discrete, Domain, IntInterval, RealInterval, Scale
+from hparams_lab.intervals import IntInterval, RealInterval, Scale
+from hparams_lab.space import Discrete, Domain
 from hparams_lab.values import Value, checked, unwrap
 
 _LOG_DISTRIBUTIONS = ("loguniform", "reciprocal")

@@ -28,7 +28,7 @@ from hparams_lab.integrations.sklearn.build_function import DivergedError
 from hparams_lab.integrations.sklearn.current import EPOCH, logging_into
 from hparams_lab.integrations.sklearn.scores import SEEN, UNSEEN, Scores
 from hparams_lab.logger import Run
-from hparams_lab.results import Outcome
+from hparams_lab.outcome import Outcome
 from hparams_lab.scalar import LARGEST_SCALAR
 from hparams_lab.values import Value
 

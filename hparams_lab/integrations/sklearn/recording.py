@@ -36,9 +36,10 @@ from hparams_lab.integrations.sklearn.folds import Candidate, Task, being_traine
 from hparams_lab.integrations.sklearn.scores import Scores
 from hparams_lab.locks import is_held
 from hparams_lab.logger import Run
+from hparams_lab.outcome import Outcome
 from hparams_lab.paths import writing
 from hparams_lab.reopen import Reopened
-from hparams_lab.results import CHOSEN, Outcome
+from hparams_lab.results import CHOSEN
 from hparams_lab.trial import HParams
 from hparams_lab.values import trial_id
 
