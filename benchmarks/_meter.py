@@ -26,7 +26,7 @@ OURS = {
         *((f"{_SKLEARN}.search", f"HParamsCallback.{name}") for name in ("setup", "teardown")),
         *((f"{_SKLEARN}.recording", f"Recording.{name}") for name in ("_tasks_of", "_declare", "_rank")),
         *((f"{_SKLEARN}.folds", name) for name in ("Task.start", "_finish", "log_history")),
-        *(("hparams_lab.logger", f"Run.{name}") for name in ("log", "log_columns")),
+        *(("hparams_lab.run.run", f"Run.{name}") for name in ("log", "log_columns")),
     ],
 }
 OURS["quick"] = OURS["keras"]

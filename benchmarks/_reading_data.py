@@ -130,7 +130,7 @@ def payloads(run: Run, summary: Callable[[str], Split]) -> Iterator[bytes]:
 
 
 def write_records(run: Run, summary: Callable[[str], Split], directory: Path) -> None:
-    from hparams_lab.events.record import frame
+    from hparams_lab.events.format.record import frame
 
     directory.mkdir(parents=True)
     with open(directory / "events.out.tfevents.1700000000.host.1.0", "wb") as file:

@@ -73,7 +73,7 @@ def events(path: Path, summaries: Iterable[tuple[float, int, Any]], first: Seque
     """An event file of (time, step, summary), behind a version and other `first` events."""
     from tensorboard.compat.proto.event_pb2 import Event
 
-    from hparams_lab.events.record import frame
+    from hparams_lab.events.format.record import frame
 
     path.mkdir(parents=True)
     with open(path / "events.out.tfevents.1700000000.host", "wb") as file:

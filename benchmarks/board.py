@@ -28,8 +28,8 @@ from typing import Any
 from _bench import in_turn_columns, show_columns
 from _board_logs import write_ours, write_usual
 
-from hparams_lab.board import Board
-from hparams_lab.doctor.view import View
+from hparams_lab.board.server import Board
+from hparams_lab.board.view import View
 
 STATUSES = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
 PAGE = 100

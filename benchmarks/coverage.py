@@ -29,7 +29,7 @@ from typing import Any
 from _bench import machine, without_tensorflow
 from _coverage_points import SEARCH_CV, TUNER, Point, Shown, metric_name
 
-from hparams_lab.board import Board
+from hparams_lab.board.server import Board
 
 ROUTES = {"own": "keras-tuner's own", "ours": "hparams_lab"}
 SEARCHES = {

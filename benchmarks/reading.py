@@ -105,7 +105,7 @@ def top_memory(logdir: str) -> list[float]:
 def growing(logdir: str, rounds: int) -> list[float]:
     """Seconds to read a directory again after 10 points were logged in one run, and to read it anew."""
     import hparams_lab as lab
-    from hparams_lab.events.logdir import LogDirReader
+    from hparams_lab.logdir.reader import LogDirReader
 
     reader, seconds = LogDirReader(logdir), []
     before = values_in(reader.read())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from _bench import in_turn, show, wall_time
 
-from hparams_lab.board import Board
+from hparams_lab.board.server import Board
 
 STATEMENTS = {
     "python -c pass": "pass",

@@ -25,8 +25,8 @@ def plain_loop(data: str, logdir: str, trials: int) -> None:
     import tensorflow as tf
     from tensorboard.plugins.hparams import api as hp
 
-    from hparams_lab.domains import mnist
-    from hparams_lab.strategies import grid
+    from hparams_lab.sweep.strategies import grid
+    from hparams_lab.targets.builtin import mnist
 
     (x_train, y_train), (x_test, y_test) = mnist.load_data(data)
     with tf.summary.create_file_writer(logdir).as_default():

@@ -14,10 +14,10 @@ import keras
 from sklearn.model_selection import GridSearchCV
 
 import hparams_lab as lab
-from hparams_lab.afterwards import add_image
-from hparams_lab.domains import digits, mnist
 from hparams_lab.integrations.sklearn import KerasClassifier, log_search
 from hparams_lab.keras.predictions import prediction_picture
+from hparams_lab.run.amend import add_image
+from hparams_lab.targets.builtin import digits, mnist
 
 GRID = {"batch_size": [32, 64, 512], "epochs": [10, 20], "units": [8, 16, 32]}
 QUICK = {"batch_size": [16, 64], "epochs": [8], "units": [8, 32]}

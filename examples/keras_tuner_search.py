@@ -15,10 +15,10 @@ import keras
 import keras_tuner
 
 import hparams_lab as lab
-from hparams_lab.afterwards import add_image
-from hparams_lab.domains import digits, mnist
 from hparams_lab.integrations.keras_tuner import log_to
 from hparams_lab.keras.predictions import prediction_picture
+from hparams_lab.run.amend import add_image
+from hparams_lab.targets.builtin import digits, mnist
 
 TUNERS = {
     "RandomSearch": functools.partial(keras_tuner.RandomSearch, max_trials=5, executions_per_trial=3),

@@ -25,10 +25,10 @@ from mutants import mutant
 from slow_reader import differences, slow_read, whole
 from watched import ALLOWED, Watched, can_watch, limited, warm_up, watched
 
-from hparams_lab.curve import Thin
-from hparams_lab.errors import LogDirError
-from hparams_lab.events.logdir import read
-from hparams_lab.results import Results
+from hparams_lab.core.curve import Thin
+from hparams_lab.core.errors import LogDirError
+from hparams_lab.core.results import Results
+from hparams_lab.logdir.reader import read
 
 NAME = "events.out.tfevents.1"
 BATCH = 250

@@ -19,7 +19,7 @@ from mutants import END, SECOND, VERSION, event, number, record, start
 from slow_reader import masked
 from tensorboard.compat.proto.event_pb2 import Event
 
-from hparams_lab.findings import Kind
+from hparams_lab.core.findings import Kind
 
 NAME = "events.out.tfevents.1700000000.hostile.1.0"
 MANY = 200_000

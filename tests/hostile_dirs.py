@@ -13,8 +13,8 @@ import hostile_messages  # noqa: F401  (its files are among the crafted ones)
 from hostile import CRAFTED, NAME, SMALL, TAIL, loss
 from mutants import END, SECOND, VERSION, event, number, start, told
 
-from hparams_lab.events import summaries
-from hparams_lab.findings import Kind
+from hparams_lab.core.findings import Kind
+from hparams_lab.events.format import summaries
 
 
 @dataclass(frozen=True, slots=True)

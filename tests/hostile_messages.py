@@ -14,8 +14,8 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.types_pb2 import DT_FLOAT, DT_STRING
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from hparams_lab.events import summaries
-from hparams_lab.findings import Kind
+from hparams_lab.core.findings import Kind
+from hparams_lab.events.format import summaries
 
 FOUR = struct.pack("<f", 1.5)
 

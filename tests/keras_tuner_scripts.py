@@ -19,7 +19,7 @@ import json, os, sys, time
 import keras, keras_tuner
 from sklearn.datasets import load_digits
 import hparams_lab as lab
-from hparams_lab.errors import HParamsLabError
+from hparams_lab.core.errors import HParamsLabError
 from hparams_lab.integrations.keras_tuner import HParamsMixin, log_to
 
 images, labels = load_digits(return_X_y=True)
@@ -351,7 +351,7 @@ found["cell goes on"] = [os.path.exists("logs/cell/mine"), os.path.getsize("logs
 from hparams_lab.integrations.keras_tuner.left import LeftRuns
 from hparams_lab.integrations.keras_tuner.objective import Objective
 from hparams_lab.integrations.search_log import SearchLog
-from hparams_lab.paths import paths_of
+from hparams_lab.storage.paths import paths_of
 class Worse(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs):
         logs["val_accuracy"] = [0.25, 0.75, 0.5][epoch]

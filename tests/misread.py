@@ -6,8 +6,8 @@ from pathlib import Path
 
 from slow_reader import differences, slow_read
 
-from hparams_lab.events.layouts import Layouts
-from hparams_lab.events.reader import RunReader
+from hparams_lab.events.read.layouts import Layouts
+from hparams_lab.logdir.run_reader import RunReader
 
 NAME = "events.out.tfevents.1.host"
 

@@ -13,7 +13,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.types_pb2 import DT_DOUBLE, DT_FLOAT, DT_INT64
 
-from hparams_lab.events import media, summaries
+from hparams_lab.events.format import media, summaries
 
 SECOND = 1_700_000_000.0
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from hparams_lab.events import summaries
-from hparams_lab.events.declaration import observed_message
-from hparams_lab.events.event_file import summary_event, version_event
+from hparams_lab.events.format import summaries
+from hparams_lab.events.format.event_file import summary_event, version_event
+from hparams_lab.logdir.declaration import observed_message
 
 
 def other(

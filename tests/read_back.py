@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hparams_lab.events.reader import read_run
-from hparams_lab.results import RunResult
+from hparams_lab.core.results import RunResult
+from hparams_lab.logdir.run_reader import read_run
 
 
 def read_back(directory: Path) -> RunResult:

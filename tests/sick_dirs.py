@@ -24,9 +24,9 @@ from sick_logs import (
 )
 from tensorboard.plugins.hparams import api_pb2
 
-from hparams_lab.events import summaries
-from hparams_lab.events.event_file import restart_event, summary_event
-from hparams_lab.values import trial_id
+from hparams_lab.core.values import trial_id
+from hparams_lab.events.format import summaries
+from hparams_lab.events.format.event_file import restart_event, summary_event
 
 PLACES = (
     "", "a", "b", "c", "a/train", "a/validation", "b/train", "b/validation", "deep/er/d", "c/1700000000.1", "run-0000",

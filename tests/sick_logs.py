@@ -14,10 +14,10 @@ from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 
-from hparams_lab.events import summaries
-from hparams_lab.events.crc import masked_crc32c
-from hparams_lab.events.event_file import summary_event, version_event
-from hparams_lab.events.record import frame
+from hparams_lab.events.format import summaries
+from hparams_lab.events.format.crc import masked_crc32c
+from hparams_lab.events.format.event_file import summary_event, version_event
+from hparams_lab.events.format.record import frame
 
 SECOND = 1.7e9
 VERSION = version_event(SECOND)

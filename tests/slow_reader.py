@@ -24,10 +24,10 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 
-from hparams_lab.curve import Thin
-from hparams_lab.findings import Finding, Kind
-from hparams_lab.outcome import Outcome
-from hparams_lab.results import RunResult, Scalars
+from hparams_lab.core.curve import Thin
+from hparams_lab.core.findings import Finding, Kind
+from hparams_lab.core.outcome import Outcome
+from hparams_lab.core.results import RunResult, Scalars
 
 LARGEST = 2**31 - 1
 NUMBERS = {

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import hparams_lab as lab
-from hparams_lab.domains import classifier
+from hparams_lab.targets.builtin import classifier
 
 EXPERIMENT = classifier.experiment("digits", epochs=15, batch=32)
 STATUSES = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]

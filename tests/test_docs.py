@@ -15,14 +15,14 @@ import pytest
 from tensorboard_client import Client
 
 import hparams_lab as lab
-from hparams_lab.board import Board
-from hparams_lab.doctor.view import View
-from hparams_lab.ending import ending
-from hparams_lab.events import summaries
-from hparams_lab.outcome import Outcome
-from hparams_lab.paths import LogDirPaths
-from hparams_lab.results import is_ranked
-from hparams_lab.resume import scan
+from hparams_lab.board.server import Board
+from hparams_lab.board.view import View
+from hparams_lab.core.outcome import Outcome
+from hparams_lab.core.results import is_ranked
+from hparams_lab.events.format import summaries
+from hparams_lab.run.outcome_records import ending
+from hparams_lab.storage.paths import LogDirPaths
+from hparams_lab.sweep.resume import scan
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -16,9 +16,9 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tiers import one_quick
 
 import hparams_lab as lab
-from hparams_lab.events.record import read_records
-from hparams_lab.file_names import is_event_file
-from hparams_lab.outcome import Outcome
+from hparams_lab.core.outcome import Outcome
+from hparams_lab.events.format.record import read_records
+from hparams_lab.storage.file_names import is_event_file
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

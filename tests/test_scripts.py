@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import hparams_lab as lab
+from hparams_lab.core.outcome import Outcome
 from hparams_lab.executors import again
-from hparams_lab.outcome import Outcome
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="runs begin in this process, whose program is pytest")
 

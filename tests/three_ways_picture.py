@@ -12,8 +12,8 @@ from selenium import webdriver
 from tab_page import ARGUMENTS, PRESS, TABLE
 from tensorboard_client import eventually
 
-from hparams_lab.board import Board
-from hparams_lab.doctor.view import View
+from hparams_lab.board.server import Board
+from hparams_lab.board.view import View
 
 TRIALS = 12
 SCREEN = {"width": 1600, "height": 675, "deviceScaleFactor": 0.8, "mobile": False}  # 1280 x 540 points of the picture

@@ -64,7 +64,7 @@ def warm_up() -> None:
     """Read good files of every layout, so that what is imported and remembered is there."""
     from mutants import LAYOUTS, good
 
-    from hparams_lab.events.logdir import read
+    from hparams_lab.logdir.reader import read
 
     with tempfile.TemporaryDirectory() as folder:
         for layout in LAYOUTS:
@@ -77,8 +77,8 @@ def warm_up() -> None:
 
 def told(directory: str) -> dict[str, Any]:
     """What reading a directory gives, or which error."""
-    from hparams_lab.errors import HParamsLabError
-    from hparams_lab.events.logdir import read
+    from hparams_lab.core.errors import HParamsLabError
+    from hparams_lab.logdir.reader import read
 
     try:
         results = read(directory)

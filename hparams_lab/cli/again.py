@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hparams_lab.declared import Declared
-from hparams_lab.errors import HParamsLabError
-from hparams_lab.events.sweep_json import load_sweep
-from hparams_lab.paths import LogDirPaths
-from hparams_lab.provenance import PROVENANCE_TAG, provenance_in
-from hparams_lab.results import Results, RunResult, TrialResult
-from hparams_lab.values import Value
-from hparams_lab.words import visible
+from hparams_lab.core.declared import Declared
+from hparams_lab.core.errors import HParamsLabError
+from hparams_lab.core.present import visible
+from hparams_lab.core.results import Results, RunResult, TrialResult
+from hparams_lab.core.values import Value
+from hparams_lab.logdir.sweep_json import load_sweep
+from hparams_lab.run.provenance import PROVENANCE_TAG, provenance_in
+from hparams_lab.storage.paths import LogDirPaths
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +132,8 @@ def _typed(value: Value) -> str:
 
 def _problem(declared: Declared, settings: Sequence[str], trial: TrialResult) -> str:
     """Why `--set` with these would not leave this one trial; empty when it does."""
-    from hparams_lab.overrides import with_overrides
-    from hparams_lab.strategies.grid import grid
+    from hparams_lab.sweep.strategies.grid import grid
+    from hparams_lab.targets.overrides import with_overrides
 
     if declared.experiment is None:
         return "the directory's experiment is not whole"

@@ -12,13 +12,13 @@ from types import FrameType
 
 import click
 
-from hparams_lab.board import HOST, Board
+from hparams_lab.board.server import HOST, Board
+from hparams_lab.board.view import View
 from hparams_lab.cli.paths import PATH
-from hparams_lab.doctor.view import View
-from hparams_lab.errors import LogDirError
-from hparams_lab.events.instead import in_words
-from hparams_lab.events.nearby import no_directory
-from hparams_lab.words import said_with, visible
+from hparams_lab.core.errors import LogDirError
+from hparams_lab.core.present import said_with, visible
+from hparams_lab.events.read.instead import in_words
+from hparams_lab.logdir.hints import no_directory
 
 SHOWN = 5
 

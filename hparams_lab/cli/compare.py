@@ -12,20 +12,20 @@ from typing import Any
 
 import click
 
+from hparams_lab.analysis.filter import MISSING
 from hparams_lab.cli.again import provenance_of
 from hparams_lab.cli.grouping import group_option
 from hparams_lab.cli.leaderboard import value_texts
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Ranking, Rule, find_run, find_trial, ranking_options
 from hparams_lab.cli.table import Cell, Column, echo, fitted, outcome_cell, terminal_width
-from hparams_lab.errors import UsageError
-from hparams_lab.events.logdir import GroupBy, read
-from hparams_lab.names import common_part, cut_apart
-from hparams_lab.paths import local
-from hparams_lab.results import RunResult, TrialResult
-from hparams_lab.varying import varying
-from hparams_lab.where import MISSING
-from hparams_lab.words import dump, mean_in_words, runs_in_words, some, time_taken, visible
+from hparams_lab.core.errors import UsageError
+from hparams_lab.core.names import common_part, cut_apart
+from hparams_lab.core.present import dump, mean_in_words, runs_in_words, some, time_taken, visible
+from hparams_lab.core.results import RunResult, TrialResult
+from hparams_lab.core.varying import varying
+from hparams_lab.logdir.reader import GroupBy, read
+from hparams_lab.storage.paths import local
 
 CLEAR = 2.0
 """A difference of means is clear when it is more than so many of its standard errors."""

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.text import Text
 
 from hparams_lab.cli.paths import PATH
-from hparams_lab.doctor.ailment import Ailment, Diagnosis, Severity, plural
-from hparams_lab.doctor.examine import diagnosis_of, examine
-from hparams_lab.doctor.repair import Repaired, repair_in_place, repair_into
-from hparams_lab.doctor.tree import Tree
-from hparams_lab.errors import UsageError
-from hparams_lab.words import dump, visible
+from hparams_lab.core.errors import UsageError
+from hparams_lab.core.present import dump, visible
+from hparams_lab.logdir.doctor.ailment import Ailment, Diagnosis, Severity, plural
+from hparams_lab.logdir.doctor.examine import diagnosis_of, examine
+from hparams_lab.logdir.doctor.repair import Repaired, repair_in_place, repair_into
+from hparams_lab.logdir.doctor.tree import Tree
 
 FILES_SHOWN = 3
 INDENT = "    "

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import click
 
+from hparams_lab.analysis.export import FORMATS, check_target, export, format_of
+from hparams_lab.analysis.filter import parse_where
 from hparams_lab.cli.grouping import group_option
 from hparams_lab.cli.leaderboard import Asked, Leaderboard
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Ranking
-from hparams_lab.curve import LAST, extremes
-from hparams_lab.errors import UsageError
-from hparams_lab.events.logdir import GroupBy, read
-from hparams_lab.export import FORMATS, check_target, export, format_of
-from hparams_lab.paths import local
-from hparams_lab.results import Results, TrialResult
-from hparams_lab.scalar import is_placeholder
-from hparams_lab.tables import Table, logged_tags, point_tables, runs_table, trials_table
-from hparams_lab.where import parse_where
+from hparams_lab.core.curve import LAST, extremes
+from hparams_lab.core.errors import UsageError
+from hparams_lab.core.results import Results, TrialResult
+from hparams_lab.core.scalar import is_placeholder
+from hparams_lab.core.tables import Table, logged_tags, point_tables, runs_table, trials_table
+from hparams_lab.logdir.reader import GroupBy, read
+from hparams_lab.storage.paths import local
 
 STREAMS = [name.removeprefix(".") for name, known in FORMATS.items() if known.is_text]
 

@@ -6,7 +6,7 @@ from typing import get_args
 
 import click
 
-from hparams_lab.events.logdir import GroupBy
+from hparams_lab.logdir.reader import GroupBy
 
 group_option = click.option(
     "--group-by",

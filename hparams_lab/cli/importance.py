@@ -9,14 +9,14 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from hparams_lab.analysis.importance import Importance, Importances, importance
 from hparams_lab.cli.grouping import group_option
 from hparams_lab.cli.leaderboard import doubt
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Rule, ranking_options
 from hparams_lab.cli.table import GAP, Column, echo, fitted
-from hparams_lab.events.logdir import GroupBy, read
-from hparams_lab.importance import Importance, Importances, importance
-from hparams_lab.words import Counts, dump
+from hparams_lab.core.present import Counts, dump
+from hparams_lab.logdir.reader import GroupBy, read
 
 WIDEST_BAR, NARROWEST_BAR = 40, 10
 

@@ -12,17 +12,17 @@ from typing import Any
 
 import click
 
+from hparams_lab.analysis.filter import MISSING, Condition
 from hparams_lab.cli.ranking import FIELDS, Name, Names, Ranking, comma_separated
 from hparams_lab.cli.table import UNLIMITED, Cell, Column, fitted, outcome_cell
-from hparams_lab.events.instead import in_words, instead_of
-from hparams_lab.findings import Kind, said_of_mixed
-from hparams_lab.names import common_part, cut, width_of
-from hparams_lab.ranked_by import why_unranked
-from hparams_lab.results import Results, TrialResult
-from hparams_lab.scalar import telling
-from hparams_lab.values import Value, format_value, told_apart
-from hparams_lab.where import MISSING, Condition
-from hparams_lab.words import Counts, counted, mean_in_words, run_as_json, said_with, some, time_taken, visible
+from hparams_lab.core.findings import Kind, said_of_mixed
+from hparams_lab.core.names import common_part, cut, width_of
+from hparams_lab.core.present import Counts, counted, mean_in_words, run_as_json, said_with, some, time_taken, visible
+from hparams_lab.core.ranked_by import why_unranked
+from hparams_lab.core.results import Results, TrialResult
+from hparams_lab.core.scalar import telling
+from hparams_lab.core.values import Value, format_value, told_apart
+from hparams_lab.events.read.instead import in_words, instead_of
 
 LOGGED_SHOWN = 4
 """So many metrics are shown where none is declared."""

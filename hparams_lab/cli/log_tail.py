@@ -7,8 +7,8 @@ import re
 import stat
 from pathlib import Path
 
-from hparams_lab.paths import OUTPUT_LOG
-from hparams_lab.words import visible
+from hparams_lab.core.present import visible
+from hparams_lab.storage.paths import OUTPUT_LOG
 
 BYTES = 64 * 1024
 """So much of the end of the file is looked at."""

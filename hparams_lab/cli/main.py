@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from hparams_lab import __version__
-from hparams_lab.errors import HParamsLabError
+from hparams_lab.core.errors import HParamsLabError
 
 COMMANDS = {
     "run": "Sweep a domain: train every trial and log it.",
@@ -108,7 +108,7 @@ def main(args: list[str] | None = None) -> Any:
 
 
 def _fail(message: str, code: int) -> None:
-    from hparams_lab.words import visible  # names that a file holds may have control characters in them
+    from hparams_lab.core.present import visible  # names that a file holds may have control characters in them
 
     message = visible(message)
     click.secho("error: ", nl=False, err=True, fg="red")

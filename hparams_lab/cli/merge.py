@@ -8,8 +8,8 @@ import click
 
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.table import echo
-from hparams_lab.merge import Merged, merge
-from hparams_lab.words import dump, visible
+from hparams_lab.core.present import dump, visible
+from hparams_lab.logdir.merge import Merged, merge
 
 
 @click.command(short_help="Put several log directories into one.")

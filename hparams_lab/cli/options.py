@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 import click
 
 from hparams_lab.cli.paths import PATH
-from hparams_lab.domain import Describe, load_domain, name_of_domain
-from hparams_lab.errors import UsageError
-from hparams_lab.overrides import split_setting
-from hparams_lab.plan import Plan, check_numbers
-from hparams_lab.strategies import NAMES as STRATEGIES
+from hparams_lab.core.errors import UsageError
+from hparams_lab.sweep.plan import Plan, check_numbers
+from hparams_lab.sweep.strategies import NAMES as STRATEGIES
+from hparams_lab.targets.load import Describe, load_domain, name_of_domain
+from hparams_lab.targets.overrides import split_setting
 
 PlanBy: TypeAlias = Callable[[Describe], Plan]
 

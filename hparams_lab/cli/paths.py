@@ -1,4 +1,4 @@
-"""`PATH`: Click's parameter type of a path as a person gives it, as `hparams_lab.paths.local` takes it."""
+"""`PATH`: Click's parameter type of a path as a person gives it, as `hparams_lab.storage.paths.local` takes it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from hparams_lab.errors import UsageError
-from hparams_lab.paths import local
+from hparams_lab.core.errors import UsageError
+from hparams_lab.storage.paths import local
 
 
 class _LocalPath(click.Path):

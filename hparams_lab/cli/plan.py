@@ -14,20 +14,20 @@ from rich.console import Console
 from rich.table import Table
 
 from hparams_lab.cli.options import PlanBy, sweep_options
-from hparams_lab.domain import describe
-from hparams_lab.errors import LogDirError
-from hparams_lab.events.logdir import read
+from hparams_lab.core.errors import LogDirError
+from hparams_lab.core.outcome import Outcome
+from hparams_lab.core.present import dump, in_units
+from hparams_lab.core.trial import Trial
+from hparams_lab.core.values import format_value
 from hparams_lab.executors import Resources
 from hparams_lab.executors.devices import check_numbers, shares
-from hparams_lab.outcome import Outcome
-from hparams_lab.paths import LogDirPaths
-from hparams_lab.plan import Plan
-from hparams_lab.run_dir import is_manual
-from hparams_lab.strategies import grid
-from hparams_lab.sweep_dir import check_directory
-from hparams_lab.trial import Trial
-from hparams_lab.values import format_value
-from hparams_lab.words import dump, in_units
+from hparams_lab.logdir.reader import read
+from hparams_lab.run.run_dir import is_manual
+from hparams_lab.storage.paths import LogDirPaths
+from hparams_lab.sweep.directory import check_directory
+from hparams_lab.sweep.plan import Plan
+from hparams_lab.sweep.strategies import grid
+from hparams_lab.targets.load import describe
 
 SHOWN = 3
 

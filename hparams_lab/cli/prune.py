@@ -11,10 +11,10 @@ import click
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Rule, ranking_options
 from hparams_lab.cli.table import Cell, Column, echo, fitted, outcome_cell, terminal_width
-from hparams_lab.events.logdir import read
-from hparams_lab.prune import Criteria, Plan, Removal, plan_prune
-from hparams_lab.prune.removal import check_archive, prune
-from hparams_lab.words import dump, visible
+from hparams_lab.core.present import dump, visible
+from hparams_lab.logdir.prune import Criteria, Plan, Removal, plan_prune
+from hparams_lab.logdir.prune.removal import check_archive, prune
+from hparams_lab.logdir.reader import read
 
 SHOWN = 50
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import click
 
-from hparams_lab.curve import LAST, By
-from hparams_lab.errors import UsageError, nearest
-from hparams_lab.names import common_part, cut_as
-from hparams_lab.ranked_by import ranked_by_within, why_unranked
-from hparams_lab.ranking_metric import Choice
-from hparams_lab.results import Results, RunResult, TrialResult
-from hparams_lab.scalar import Goal
-from hparams_lab.values import Value
-from hparams_lab.where import MISSING
-from hparams_lab.words import runs_in_words, visible
+from hparams_lab.analysis.filter import MISSING
+from hparams_lab.core.curve import LAST, By
+from hparams_lab.core.errors import UsageError, nearest
+from hparams_lab.core.names import common_part, cut_as
+from hparams_lab.core.present import runs_in_words, visible
+from hparams_lab.core.ranked_by import ranked_by_within, why_unranked
+from hparams_lab.core.ranking_metric import Choice
+from hparams_lab.core.results import Results, RunResult, TrialResult
+from hparams_lab.core.scalar import Goal
+from hparams_lab.core.values import Value
 
 SHORTEST_ID = 4
 """A trial is told by at least so many digits of its id."""

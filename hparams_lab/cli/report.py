@@ -9,8 +9,8 @@ import click
 from hparams_lab.cli.grouping import group_option
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Rule, ranking_options
-from hparams_lab.errors import MissingExtraError
-from hparams_lab.events.logdir import GroupBy
+from hparams_lab.core.errors import MissingExtraError
+from hparams_lab.logdir.reader import GroupBy
 
 
 @click.command(short_help="Write a report as one HTML file.")
@@ -51,13 +51,13 @@ def command(
     """
     import webbrowser
 
-    from hparams_lab.events.logdir import read
-    from hparams_lab.export import appearing, check_target
-    from hparams_lab.report.pictures import check_pictures, draw_pictures, write_pictures
-    from hparams_lab.report.predictions import predictions_section
-    from hparams_lab.report.sections import report
-    from hparams_lab.report.study import Study
-    from hparams_lab.words import Counts, said_with
+    from hparams_lab.analysis.export import appearing, check_target
+    from hparams_lab.analysis.report.pictures import check_pictures, draw_pictures, write_pictures
+    from hparams_lab.analysis.report.predictions import predictions_section
+    from hparams_lab.analysis.report.sections import report
+    from hparams_lab.analysis.report.study import Study
+    from hparams_lab.core.present import Counts, said_with
+    from hparams_lab.logdir.reader import read
 
     plotly_js = _plotly_js()
     check_target(output, force)

@@ -15,16 +15,16 @@ import click
 
 from hparams_lab.cli.options import PlanBy, sweep_options
 from hparams_lab.cli.units import BYTES, SECONDS
+from hparams_lab.core.present import BROKEN, in_words, metrics_in_words
 from hparams_lab.executors import NAMES as EXECUTORS
 from hparams_lab.executors import Resources, executor_of
-from hparams_lab.plan import Plan
-from hparams_lab.progress import progress
-from hparams_lab.progress.output import is_terminal, occupy_standard_descriptors, write_line
-from hparams_lab.runner import Handling, check_handling, sweep
-from hparams_lab.stopping import StopRequests, stop_requests
-from hparams_lab.sweep_dir import check_in_advance
-from hparams_lab.sweep_events import SweepEnded
-from hparams_lab.words import BROKEN, in_words, metrics_in_words
+from hparams_lab.sweep.directory import check_in_advance
+from hparams_lab.sweep.events import SweepEnded
+from hparams_lab.sweep.plan import Plan
+from hparams_lab.sweep.progress import progress
+from hparams_lab.sweep.progress.output import is_terminal, occupy_standard_descriptors, write_line
+from hparams_lab.sweep.runner import Handling, check_handling, sweep
+from hparams_lab.sweep.signals import StopRequests, stop_requests
 
 
 @click.command(short_help="Sweep a domain: train every trial and log it.")

@@ -11,7 +11,6 @@ from typing import Any
 import click
 import numpy as np
 
-from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_in
 from hparams_lab.cli.again import Again, again, for_a_shell, provenance_of
 from hparams_lab.cli.grouping import group_option
 from hparams_lab.cli.leaderboard import damage, doubt
@@ -20,18 +19,10 @@ from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Ranking, Rule, find_run, find_trial, ranking_options
 from hparams_lab.cli.standing import going
 from hparams_lab.cli.table import GAP, Cell, Column, echo, fitted, outcome_cell, ramp, terminal_width
-from hparams_lab.curve import Scalars
-from hparams_lab.events.logdir import GroupBy, read
-from hparams_lab.events.reader import OUTCOME_TAG
-from hparams_lab.executors.job import notes_of
-from hparams_lab.names import cut, width_of
-from hparams_lab.outcome import Outcome
-from hparams_lab.paths import OUTPUT_LOG
-from hparams_lab.progress.standing import Going
-from hparams_lab.provenance import PROVENANCE_TAG
-from hparams_lab.results import RunResult, TrialResult
-from hparams_lab.values import Value
-from hparams_lab.words import (
+from hparams_lab.core.curve import Scalars
+from hparams_lab.core.names import cut, width_of
+from hparams_lab.core.outcome import Outcome
+from hparams_lab.core.present import (
     COLOURS,
     dump,
     mean_in_words,
@@ -42,6 +33,15 @@ from hparams_lab.words import (
     time_taken,
     visible,
 )
+from hparams_lab.core.results import RunResult, TrialResult
+from hparams_lab.core.values import Value
+from hparams_lab.executors.job import notes_of
+from hparams_lab.logdir.reader import GroupBy, read
+from hparams_lab.logdir.run_reader import OUTCOME_TAG
+from hparams_lab.run.attempts import ATTEMPTS_TAG, Attempt, attempts_in
+from hparams_lab.run.provenance import PROVENANCE_TAG
+from hparams_lab.storage.paths import OUTPUT_LOG
+from hparams_lab.sweep.progress.standing import Going
 
 LOG_LINES = 20
 TRACEBACK_LINES = 40

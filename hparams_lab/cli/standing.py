@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from hparams_lab.cli.ranking import Ranking
-from hparams_lab.curve import Scalars
-from hparams_lab.declared import Declared
-from hparams_lab.errors import LogDirError
-from hparams_lab.events.sweep_json import load_sweep
-from hparams_lab.outcome import Outcome
-from hparams_lab.owner import Owner, current_owner
-from hparams_lab.paths import LogDirPaths
-from hparams_lab.progress.standing import (
+from hparams_lab.core.curve import Scalars
+from hparams_lab.core.declared import Declared
+from hparams_lab.core.errors import LogDirError
+from hparams_lab.core.outcome import Outcome
+from hparams_lab.core.present import BATCH_TAGS, epochs_of
+from hparams_lab.core.results import Results, RunResult
+from hparams_lab.core.scalar import is_of_system
+from hparams_lab.logdir.sweep_json import load_sweep
+from hparams_lab.run.run_dir import is_manual
+from hparams_lab.storage.ownership import Owner, current_owner
+from hparams_lab.storage.paths import LogDirPaths
+from hparams_lab.sweep.progress.standing import (
     Best,
     Going,
     Standing,
@@ -26,10 +30,6 @@ from hparams_lab.progress.standing import (
     telling_first,
     worth_showing,
 )
-from hparams_lab.results import Results, RunResult
-from hparams_lab.run_dir import is_manual
-from hparams_lab.scalar import is_of_system
-from hparams_lab.words import BATCH_TAGS, epochs_of
 
 LATEST = 100
 """The time left is told from so many of the last runs."""

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from hparams_lab.names import cut, cut_apart, width_of
-from hparams_lab.outcome import Outcome
-from hparams_lab.words import COLOURS, RAMP, visible
+from hparams_lab.core.names import cut, cut_apart, width_of
+from hparams_lab.core.outcome import Outcome
+from hparams_lab.core.present import COLOURS, RAMP, visible
 
 if TYPE_CHECKING:
     from rich.text import Text

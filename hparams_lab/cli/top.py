@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hparams_lab.analysis.filter import parse_where
 from hparams_lab.cli.grouping import group_option
 from hparams_lab.cli.leaderboard import Asked, Leaderboard
 from hparams_lab.cli.paths import PATH
 from hparams_lab.cli.ranking import Rule, ranking_options
 from hparams_lab.cli.table import echo, terminal_width
-from hparams_lab.errors import LogDirError, UsageError
-from hparams_lab.events.logdir import GroupBy, LogDirReader
-from hparams_lab.events.tree import walk
-from hparams_lab.where import parse_where
-from hparams_lab.words import dump
+from hparams_lab.core.errors import LogDirError, UsageError
+from hparams_lab.core.present import dump
+from hparams_lab.logdir.reader import GroupBy, LogDirReader
+from hparams_lab.logdir.walk import walk
 
 if TYPE_CHECKING:
     from hparams_lab.cli.watch import Seen, Waiting

@@ -16,10 +16,10 @@ import click
 from hparams_lab.cli.leaderboard import Leaderboard
 from hparams_lab.cli.standing import State
 from hparams_lab.cli.table import echo, terminal_size, terminal_width
-from hparams_lab.names import cut
-from hparams_lab.progress import lines as drawn
-from hparams_lab.progress.standing import Standing
-from hparams_lab.words import in_units, visible
+from hparams_lab.core.names import cut
+from hparams_lab.core.present import in_units, visible
+from hparams_lab.sweep.progress import lines as drawn
+from hparams_lab.sweep.progress.standing import Standing
 
 SECONDS = 1.0
 """Between two looks; longer where a look takes long."""

@@ -1,4 +1,1 @@
-"""Event files in layers, each wrapping the one below: crc, record, event_file, summaries, writer, reader, logdir.
-
-Never imports TensorFlow.
-"""
+"""Event files, in three rooms: `format`, what their bytes mean; `read`, bytes to points; `write`, points to bytes."""

@@ -18,7 +18,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from hparams_lab.errors import UsageError
+from hparams_lab.core.errors import UsageError
 from hparams_lab.executors.protocol import Asked, Ended, Executor, Job, Resources, Setup
 
 NAMES = ("process", "inline", "ray")

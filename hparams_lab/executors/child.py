@@ -18,13 +18,13 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 
-from hparams_lab.errors import DomainLoadError, HParamsLabError, UnsavedError
+from hparams_lab.core.errors import DomainLoadError, HParamsLabError, UnsavedError
 from hparams_lab.executors import again
 from hparams_lab.executors.job import leave_on, perform, probe, redirect_output
+from hparams_lab.executors.keeper import die_with_parent
 from hparams_lab.executors.memory import MemoryLimit, prefer_to_be_killed
 from hparams_lab.executors.protocol import Job, Setup
-from hparams_lab.keeper import die_with_parent
-from hparams_lab.paths import OUTPUT_LOG
+from hparams_lab.storage.paths import OUTPUT_LOG
 from hparams_lab.targets.protocol import Train
 from hparams_lab.targets.seeding import loading_alike
 

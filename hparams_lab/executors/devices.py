@@ -37,7 +37,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hparams_lab.errors import UsageError
+from hparams_lab.core.errors import UsageError
 from hparams_lab.executors.protocol import Resources, default_workers
 
 SMI_SECONDS = 10.0

@@ -39,15 +39,15 @@ from typing import Any
 import cloudpickle
 
 import hparams_lab
-from hparams_lab.domain import describe, is_file, load_module
-from hparams_lab.errors import DomainLoadError, HParamsLabError
+from hparams_lab.core.errors import DomainLoadError, HParamsLabError
 from hparams_lab.executors.child import live, loaded, out_at_the_end, preload
 from hparams_lab.executors.forking import fork_quietly, why_no_fork
 from hparams_lab.executors.job import check
+from hparams_lab.executors.keeper import JANITOR_SECONDS, PARENT_SECONDS, kill_group
 from hparams_lab.executors.memory import MemoryLimit, oom_kills
 from hparams_lab.executors.protocol import Job, Setup
-from hparams_lab.keeper import JANITOR_SECONDS, PARENT_SECONDS, kill_group
-from hparams_lab.paths import OUTPUT_LOG
+from hparams_lab.storage.paths import OUTPUT_LOG
+from hparams_lab.targets.load import describe, is_file, load_module
 from hparams_lab.targets.protocol import Train
 
 LAST_WORDS = 4096

@@ -10,12 +10,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from hparams_lab.domain import Description, describe
-from hparams_lab.errors import UnsavedError, UsageError
+from hparams_lab.core.errors import UnsavedError, UsageError
 from hparams_lab.executors.devices import check_numbers, threads_environment
 from hparams_lab.executors.job import check, perform
 from hparams_lab.executors.protocol import Ended, Job, OnReport, Resources, Setup
-from hparams_lab.paths import OUTPUT_LOG
+from hparams_lab.storage.paths import OUTPUT_LOG
+from hparams_lab.targets.load import Description, describe
 from hparams_lab.targets.protocol import Train
 
 

@@ -19,24 +19,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hparams_lab import disk
-from hparams_lab.afterwards import add_text
-from hparams_lab.attempts import ATTEMPTS_TAG, attempts_markdown
-from hparams_lab.ending import outcome_of, was_raised
-from hparams_lab.errors import HParamsLabError, LogDirError, MissingMetricError, UnsavedError
-from hparams_lab.events.reader import OUTCOME_TAG
+from hparams_lab.core.errors import HParamsLabError, LogDirError, MissingMetricError, UnsavedError
+from hparams_lab.core.experiment import Experiment
+from hparams_lab.core.measured import has_elements, numbers_among, unranked
+from hparams_lab.core.outcome import Outcome
+from hparams_lab.core.results import RunResult
+from hparams_lab.core.values import short
 from hparams_lab.executors.forking import jax_has_run
 from hparams_lab.executors.memory import MemoryLimit
 from hparams_lab.executors.protocol import Job, Report, Setup
-from hparams_lab.experiment import Experiment
-from hparams_lab.logger import Run
-from hparams_lab.measured import has_elements, numbers_among, unranked
-from hparams_lab.outcome import Outcome
-from hparams_lab.provenance import PROVENANCE_TAG
-from hparams_lab.results import RunResult
+from hparams_lab.logdir.run_reader import OUTCOME_TAG
+from hparams_lab.run.amend import add_text
+from hparams_lab.run.attempts import ATTEMPTS_TAG, attempts_markdown
+from hparams_lab.run.outcome_records import outcome_of, was_raised
+from hparams_lab.run.provenance import PROVENANCE_TAG
+from hparams_lab.run.run import Run
+from hparams_lab.storage import disk
 from hparams_lab.targets.protocol import Train
 from hparams_lab.targets.seeding import seed_everything
-from hparams_lab.values import short
 
 REPORT_SECONDS = 0.1
 NOTES = "run/note/"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from hparams_lab.errors import UsageError
+from hparams_lab.core.errors import UsageError
 
 LEAST_MEMORY = 2**24
 """Bytes; a process forked for a run needs about as much before it has trained anything."""

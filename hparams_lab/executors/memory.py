@@ -32,9 +32,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hparams_lab.errors import UsageError
-from hparams_lab.keeper import JANITOR_SECONDS, is_janitor, kill
-from hparams_lab.locks import is_held, lock_if_free
+from hparams_lab.core.errors import UsageError
+from hparams_lab.executors.keeper import JANITOR_SECONDS, is_janitor, kill
+from hparams_lab.storage.locks import is_held, lock_if_free
 
 try:
     import resource

@@ -23,16 +23,16 @@ from multiprocessing.connection import Connection, wait
 
 import cloudpickle
 
-from hparams_lab.domain import Description
-from hparams_lab.errors import UsageError
+from hparams_lab.core.errors import UsageError
+from hparams_lab.core.outcome import Outcome
 from hparams_lab.executors import again
 from hparams_lab.executors.devices import Share, shares
 from hparams_lab.executors.forking import FRESH, WAY_OUT
 from hparams_lab.executors.memory import check_limit
 from hparams_lab.executors.protocol import Asked, Ended, Job, OnReport, Resources, Setup
 from hparams_lab.executors.server import Exit, ServerHandle
-from hparams_lab.outcome import Outcome
-from hparams_lab.paths import OUTPUT_LOG
+from hparams_lab.storage.paths import OUTPUT_LOG
+from hparams_lab.targets.load import Description
 
 READY_SECONDS = 20.0
 """A fork has so long to say that it can train."""

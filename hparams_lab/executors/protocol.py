@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from hparams_lab.attempts import Attempt
-from hparams_lab.experiment import Experiment
-from hparams_lab.outcome import Outcome
+from hparams_lab.core.experiment import Experiment
+from hparams_lab.core.outcome import Outcome
+from hparams_lab.core.trial import RunSpec
+from hparams_lab.run.attempts import Attempt
 from hparams_lab.targets.protocol import Target
-from hparams_lab.trial import RunSpec
 
 if TYPE_CHECKING:
-    from hparams_lab.domain import Description
+    from hparams_lab.targets.load import Description
 
 OnReport = Callable[[str, int, Mapping[str, float]], None]
 Report = Callable[[int, Mapping[str, float]], None]

@@ -30,15 +30,15 @@ from typing import Any
 
 import cloudpickle
 
-from hparams_lab.domain import Description
-from hparams_lab.errors import ExecutorError, MissingExtraError, UsageError
+from hparams_lab.core.errors import ExecutorError, MissingExtraError, UsageError
 from hparams_lab.executors.devices import check_numbers, shares
 from hparams_lab.executors.forkserver import HOME
+from hparams_lab.executors.keeper import hang_up
 from hparams_lab.executors.protocol import Asked, Ended, Job, OnReport, Resources, Setup, default_workers
 from hparams_lab.executors.ray_address import no_answer, not_joined
 from hparams_lab.executors.ray_protocol import OwnRay
-from hparams_lab.keeper import hang_up
-from hparams_lab.scratch import scratch
+from hparams_lab.storage.scratch import scratch
+from hparams_lab.targets.load import Description
 
 STARTUP_SECONDS = 300.0
 STOP_SECONDS = 4.0
@@ -54,7 +54,7 @@ JOIN_SECONDS = 15.0
 _DRIVER = """
 import sys
 sys.path = [entry for entry in sys.path if entry] + sys.argv[3:]
-from hparams_lab.keeper import keep
+from hparams_lab.executors.keeper import keep
 keep(int(sys.argv[1]), int(sys.argv[2]))
 from hparams_lab.executors.ray_address import enter
 enter(int(sys.argv[1]))

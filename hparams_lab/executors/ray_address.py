@@ -10,7 +10,7 @@ import socket
 import sys
 from multiprocessing.connection import Connection
 
-from hparams_lab.errors import UsageError
+from hparams_lab.core.errors import UsageError
 
 PROBE_SECONDS = 4.0
 

@@ -34,11 +34,11 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from hparams_lab.errors import ExecutorError, HParamsLabError, UsageError
+from hparams_lab.core.errors import ExecutorError, HParamsLabError, UsageError
+from hparams_lab.core.outcome import Outcome
 from hparams_lab.executors.protocol import Ended, Job, Resources
 from hparams_lab.executors.ray_protocol import OwnRay
 from hparams_lab.executors.ray_task import Message
-from hparams_lab.outcome import Outcome
 
 NODES_SECONDS = 2.0
 """How often it is looked which nodes there are."""

@@ -17,7 +17,7 @@ from typing import Any, cast
 import cloudpickle
 import ray
 
-from hparams_lab.errors import HParamsLabError, LogDirError
+from hparams_lab.core.errors import HParamsLabError, LogDirError
 from hparams_lab.executors.process import ProcessExecutor
 from hparams_lab.executors.protocol import Ended, Executor, Job, Resources, Setup
 

@@ -15,10 +15,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from typing import Any, NamedTuple
 
-from hparams_lab.errors import ExecutorError
+from hparams_lab.core.errors import ExecutorError
 from hparams_lab.executors.forkserver import HOME
+from hparams_lab.executors.keeper import hang_up
 from hparams_lab.executors.protocol import Asked, Job
-from hparams_lab.keeper import hang_up
 
 STARTUP_SECONDS = 300.0
 STOP_SECONDS = 5.0
@@ -28,7 +28,7 @@ LOOK_SECONDS = 0.1
 _SERVER = """
 import sys
 sys.path = [entry for entry in sys.path if entry] + sys.argv[3:]
-from hparams_lab.keeper import keep
+from hparams_lab.executors.keeper import keep
 keeper = keep(int(sys.argv[1]), int(sys.argv[2]))
 from hparams_lab.executors.forkserver import main
 main(int(sys.argv[1]), keeper)

@@ -17,21 +17,21 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 
-from hparams_lab import disk
-from hparams_lab.errors import HParamsLabError, LogDirError, UsageError
-from hparams_lab.events.declaration import declare, experiment_message
-from hparams_lab.events.reader import read_run
-from hparams_lab.events.sweep_json import BY, load_sweep, save_sweep
-from hparams_lab.experiment import Experiment
-from hparams_lab.logger import Run
-from hparams_lab.owner import owned
-from hparams_lab.paths import LogDirPaths, paths_of, writing
-from hparams_lab.provenance import PROVENANCE_TAG, command, git_state, provenance_markdown, versions
-from hparams_lab.reopen import reopened
-from hparams_lab.run_dir import make_run_dir
-from hparams_lab.sweep_dir import check_in_advance, check_not_inside, check_unused, set_aside
-from hparams_lab.trial import HParams, stored_values
-from hparams_lab.values import Value
+from hparams_lab.core.errors import HParamsLabError, LogDirError, UsageError
+from hparams_lab.core.experiment import Experiment
+from hparams_lab.core.trial import HParams, stored_values
+from hparams_lab.core.values import Value
+from hparams_lab.logdir.declaration import declare, experiment_message
+from hparams_lab.logdir.run_reader import read_run
+from hparams_lab.logdir.sweep_json import BY, load_sweep, save_sweep
+from hparams_lab.run.provenance import PROVENANCE_TAG, command, git_state, provenance_markdown, versions
+from hparams_lab.run.reopen import reopened
+from hparams_lab.run.run import Run
+from hparams_lab.run.run_dir import make_run_dir
+from hparams_lab.storage import disk
+from hparams_lab.storage.ownership import owned
+from hparams_lab.storage.paths import LogDirPaths, paths_of, writing
+from hparams_lab.sweep.directory import check_in_advance, check_not_inside, check_unused, set_aside
 
 
 class SearchLog:

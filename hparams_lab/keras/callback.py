@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Any
 
-from hparams_lab.errors import MissingExtraError
-from hparams_lab.logger import Run
+from hparams_lab.core.errors import MissingExtraError
+from hparams_lab.run.run import Run
 
 try:
     import keras

@@ -17,13 +17,13 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from hparams_lab import disk
-from hparams_lab.errors import DataError, DomainLoadError
+from hparams_lab.core.errors import DataError, DomainLoadError
+from hparams_lab.core.trial import HParams
 from hparams_lab.executors.job import NOTES, is_full_disk, note_of
-from hparams_lab.logger import Run
-from hparams_lab.paths import MODEL
+from hparams_lab.run.run import Run
+from hparams_lab.storage import disk
+from hparams_lab.storage.paths import MODEL
 from hparams_lab.targets.seeding import loading_alike
-from hparams_lab.trial import HParams
 
 EVALUATION_BATCH = 1024
 """Evaluation takes at least so many examples at once: their order and number change nothing but the time."""

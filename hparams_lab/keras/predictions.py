@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hparams_lab.answers import NoImagesError
-from hparams_lab.errors import UsageError
-from hparams_lab.values import short
+from hparams_lab.core.errors import UsageError
+from hparams_lab.core.values import short
+from hparams_lab.keras.no_images import NoImagesError
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from hparams_lab.logger import Run
+from hparams_lab.run.run import Run
 
 Train = Callable[[Run], Mapping[str, Any] | None]
 

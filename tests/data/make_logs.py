@@ -1,8 +1,8 @@
 """Make the logs beside this file, each by the library of its name: `python tests/data/make_logs.py [NAME ...]`.
 
 Each maker logs into an empty directory as the library's own documentation shows. Only event files are kept, and the
-host's name in the name of each becomes `host`; nothing in them is touched. What is in them `tests/test_foreign_logs.py`
-knows.
+host's name in the name of each becomes `host`; nothing in them is touched. What is in them,
+`tests/logdir/test_foreign_logs.py` knows.
 """
 
 from __future__ import annotations

@@ -32,10 +32,10 @@ from typing import NamedTuple
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import hparams_lab as lab
-from hparams_lab.errors import LogDirError
-from hparams_lab.events.event_file import read_events
-from hparams_lab.file_names import is_event_file
-from hparams_lab.results import Results, RunResult
+from hparams_lab.core.errors import LogDirError
+from hparams_lab.core.results import Results, RunResult
+from hparams_lab.events.format.event_file import read_events
+from hparams_lab.storage.file_names import is_event_file
 
 FULL = os.environ.get("HPARAMS_LAB_TORTURE") == "1"
 """Whether all of it is asked for, and not the scaled-down version."""

@@ -20,11 +20,11 @@ import pytest
 
 import hparams_lab as lab
 from faults.harness import random_of, scaled
-from hparams_lab.doctor.repair import repair_into
-from hparams_lab.doctor.tree import Tree
-from hparams_lab.events.reader import OUTCOME_TAG
-from hparams_lab.findings import Finding, Kind
-from hparams_lab.results import RunResult
+from hparams_lab.core.findings import Finding, Kind
+from hparams_lab.core.results import RunResult
+from hparams_lab.logdir.doctor.repair import repair_into
+from hparams_lab.logdir.doctor.tree import Tree
+from hparams_lab.logdir.run_reader import OUTCOME_TAG
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills its process as POSIX does")
 

@@ -20,8 +20,8 @@ import pytest
 
 import hparams_lab as lab
 from faults.harness import FULL, Faults, Sweep, random_of, scaled, wait_until
-from hparams_lab.findings import Kind
-from hparams_lab.results import Results
+from hparams_lab.core.findings import Kind
+from hparams_lab.core.results import Results
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts, preloads and traces as Linux does")
 

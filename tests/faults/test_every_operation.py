@@ -18,7 +18,7 @@ SOME = 8  # operations of each kind of kill, scaled down
 # Counts the operations of all processes together by the length of a file, each process appending to it on its own.
 COUNTING = """
 import os, signal
-from hparams_lab import disk
+from hparams_lab.storage import disk
 
 def _count(operation, what):
     fd = os.open(os.environ["COUNTED"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from faults.harness import Sweep, scaled, sessions, wait_until
-from hparams_lab.events.reader import event_files
+from hparams_lab.logdir.run_reader import event_files
 
 EACH = scaled(5, 1)
 OUTCOMES = {

@@ -20,7 +20,7 @@ COMMON = """
 import os, pathlib, time
 import keras, numpy
 import hparams_lab as lab
-from hparams_lab.values import trial_id
+from hparams_lab.core.values import trial_id
 
 HERE = pathlib.Path(__file__).parent
 EXPERIMENT = lab.Experiment([lab.HParam("x", lab.IntInterval(0, {last}))], [lab.Metric("accuracy")])

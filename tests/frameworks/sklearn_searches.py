@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 from tensorboard_client import eventually
 
 import hparams_lab as lab
-from hparams_lab.outcome import Outcome
+from hparams_lab.core.outcome import Outcome
 
 X, Y = (part[:300] for part in load_digits(return_X_y=True))
 GRID = {"max_depth": [2, 5, None], "min_samples_leaf": [1, 3]}

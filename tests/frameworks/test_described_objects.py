@@ -2,8 +2,8 @@
 
 import pytest
 
-from hparams_lab.described import as_text
-from hparams_lab.values import checked
+from hparams_lab.core.described import as_text
+from hparams_lab.core.values import checked
 
 
 def test_estimators_of_sklearn():

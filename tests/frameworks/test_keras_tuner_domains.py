@@ -11,7 +11,7 @@ import pytest
 from keras_tuner_scripts import QUICK
 
 import hparams_lab as lab
-from hparams_lab.hparam import hparam_from_json
+from hparams_lab.core.hparam import hparam_from_json
 
 pytestmark = pytest.mark.skipif(
     not all(map(find_spec, ("keras_tuner", "keras"))),

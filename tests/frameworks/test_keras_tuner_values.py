@@ -8,8 +8,8 @@ import pytest
 keras_tuner = pytest.importorskip("keras_tuner")
 
 import hparams_lab as lab
+from hparams_lab.core.outcome import Outcome
 from hparams_lab.integrations.keras_tuner import log_to
-from hparams_lab.outcome import Outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # keras-tuner's own
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hparams_lab.domain import load_module
+from hparams_lab.targets.load import load_module
 from hparams_lab.targets.seeding import seed_everything
 
 pytest.importorskip("keras", reason="needs Keras (pip install 'hparams-lab[tensorflow]')")

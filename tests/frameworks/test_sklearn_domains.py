@@ -11,10 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.svm import SVC
 
-from hparams_lab.experiment import Experiment, Metric
+from hparams_lab.core.domains import Discrete
+from hparams_lab.core.experiment import Experiment, Metric
+from hparams_lab.core.intervals import IntInterval, RealInterval
 from hparams_lab.integrations.sklearn.domains import columns_of, hparams_of
-from hparams_lab.intervals import IntInterval, RealInterval
-from hparams_lab.space import Discrete
 
 
 def of_list(values):

@@ -25,7 +25,7 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn_searches import HAS_CALLBACKS, X, Y, check_record, tree_search
 
 import hparams_lab as lab
-from hparams_lab.errors import UsageError
+from hparams_lab.core.errors import UsageError
 from hparams_lab.integrations.sklearn import HParamsCallback, log_search
 from hparams_lab.integrations.sklearn.current import current_run
 

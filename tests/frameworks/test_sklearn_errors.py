@@ -21,10 +21,10 @@ from sklearn_searches import Odd, X, Y, check_record, tree_search
 from tensorboard_client import eventually
 
 import hparams_lab as lab
-from hparams_lab.errors import LogDirError, MissingExtraError, UsageError
+from hparams_lab.core.domains import Discrete
+from hparams_lab.core.errors import LogDirError, MissingExtraError, UsageError
+from hparams_lab.core.outcome import Outcome
 from hparams_lab.integrations.sklearn import log_search
-from hparams_lab.outcome import Outcome
-from hparams_lab.space import Discrete
 
 
 @pytest.mark.parametrize("jobs", [None, 2])

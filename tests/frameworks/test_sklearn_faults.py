@@ -27,11 +27,11 @@ from sklearn.tree import DecisionTreeClassifier
 from tensorboard_client import eventually
 
 import hparams_lab as lab
-from hparams_lab.errors import LogDirError, UsageError
+from hparams_lab.core.errors import LogDirError, UsageError
+from hparams_lab.core.outcome import Outcome
 from hparams_lab.integrations import search_log
 from hparams_lab.integrations.sklearn import log_search
 from hparams_lab.integrations.sklearn.scores import scores_of
-from hparams_lab.outcome import Outcome
 
 X, Y = (part[:300] for part in load_digits(return_X_y=True))
 

@@ -15,9 +15,9 @@ from sklearn.model_selection import (
 from sklearn_searches import X, Y, check_record, tree_search
 
 import hparams_lab as lab
-from hparams_lab.errors import UsageError
+from hparams_lab.core.errors import UsageError
+from hparams_lab.core.outcome import Outcome
 from hparams_lab.integrations.sklearn import log_search
-from hparams_lab.outcome import Outcome
 
 
 def metrics_of(logdir):

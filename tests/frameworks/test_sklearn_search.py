@@ -30,10 +30,10 @@ from sklearn_searches import BACKENDS, HAS_CALLBACKS, Odd, X, Y, check_record, t
 from tensorboard_client import Client, values
 
 import hparams_lab as lab
-from hparams_lab.board import Board
+from hparams_lab.board.server import Board
+from hparams_lab.core.domains import Discrete
+from hparams_lab.core.intervals import IntInterval, RealInterval
 from hparams_lab.integrations.sklearn import log_search
-from hparams_lab.intervals import IntInterval, RealInterval
-from hparams_lab.space import Discrete
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

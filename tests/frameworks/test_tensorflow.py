@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 from tensorboard.plugins.hparams import api_pb2
 
-from hparams_lab.errors import UsageError
-from hparams_lab.events import summaries
-from hparams_lab.events.event_file import read_events
-from hparams_lab.events.reader import event_files, read_run
-from hparams_lab.events.record import frame
-from hparams_lab.outcome import Outcome
-from hparams_lab.start import start_run
-from hparams_lab.values import checked
+from hparams_lab.core.errors import UsageError
+from hparams_lab.core.outcome import Outcome
+from hparams_lab.core.values import checked
+from hparams_lab.events.format import summaries
+from hparams_lab.events.format.event_file import read_events
+from hparams_lab.events.format.record import frame
+from hparams_lab.logdir.run_reader import event_files, read_run
+from hparams_lab.run.start import start_run
 
 tf = pytest.importorskip("tensorflow", reason="pip install 'hparams-lab[tensorflow]'")
 

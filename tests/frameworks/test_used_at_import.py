@@ -10,7 +10,7 @@ PROGRAM = """
 import sys
 import hparams_lab as lab
 from hparams_lab.executors import process
-from hparams_lab.sweep_events import SweepNote
+from hparams_lab.sweep.events import SweepNote
 
 process.READY_SECONDS = 600.0  # nothing waits until a fork has hung
 EXPERIMENT = lab.Experiment([lab.HParam("x", lab.Discrete([0.5, 2.0]))], [lab.Metric("y", goal="min")])

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from hparams_lab.errors import DeclarationError, HParamsLabError, HParamValueError
-from hparams_lab.hparam import HParam
+from hparams_lab.core.domains import Discrete, Domain
+from hparams_lab.core.errors import DeclarationError, HParamsLabError, HParamValueError
+from hparams_lab.core.hparam import HParam
+from hparams_lab.core.intervals import IntInterval, RealInterval, Scale
+from hparams_lab.core.values import Value, cast_number, checked, unwrap
 from hparams_lab.integrations.keras_tuner.found import keras_tuner
-from hparams_lab.intervals import IntInterval, RealInterval, Scale
-from hparams_lab.space import Discrete, Domain
-from hparams_lab.values import Value, cast_number, checked, unwrap
 
 kinds = keras_tuner.engine.hyperparameters
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hparams_lab.errors import MissingExtraError
+from hparams_lab.core.errors import MissingExtraError
 
 OLDEST = (1, 4, 6)
 RANGE = ">=1.4.6,<2"

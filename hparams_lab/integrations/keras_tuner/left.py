@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hparams_lab import disk
-from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_in
-from hparams_lab.ending import end_left_run
-from hparams_lab.events.reader import event_files, read_run
-from hparams_lab.events.sweep_json import load_sweep
+from hparams_lab.core.outcome import Outcome
+from hparams_lab.core.results import RunResult
 from hparams_lab.integrations.keras_tuner.hyperband import chain
 from hparams_lab.integrations.keras_tuner.objective import Objective
 from hparams_lab.integrations.keras_tuner.trial_runs import Training, TrialRuns, promotion
-from hparams_lab.outcome import Outcome
-from hparams_lab.paths import LogDirPaths, natural, writing
-from hparams_lab.results import RunResult
-from hparams_lab.resume import wait_until_let_go
+from hparams_lab.logdir.run_reader import event_files, read_run
+from hparams_lab.logdir.sweep_json import load_sweep
+from hparams_lab.run.attempts import ATTEMPTS_TAG, Attempt, attempts_in
+from hparams_lab.run.outcome_records import end_left_run
+from hparams_lab.storage import disk
+from hparams_lab.storage.paths import LogDirPaths, natural, writing
+from hparams_lab.sweep.resume import wait_until_let_go
 
 _NAME = re.compile(r"run-(\d{4,})(?:-(execution|fold)-\d+)?")
 TRAIN_LOSS = "train/loss"

@@ -9,11 +9,11 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hparams_lab.errors import UsageError
-from hparams_lab.experiment import Metric
+from hparams_lab.core.errors import UsageError
+from hparams_lab.core.experiment import Metric
+from hparams_lab.core.measured import LeftOut, as_float, numbers_among
+from hparams_lab.core.scalar import Goal
 from hparams_lab.integrations.keras_tuner.found import keras_tuner
-from hparams_lab.measured import LeftOut, as_float, numbers_among
-from hparams_lab.scalar import Goal
 
 EPOCHS = "epochs"
 BEST_EPOCH = "best_epoch"

@@ -12,10 +12,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Concatenate, ParamSpec
 
-from hparams_lab import disk
-from hparams_lab.attempts import Attempt
-from hparams_lab.ending import outcome_of
-from hparams_lab.errors import HParamsLabError
+from hparams_lab.core.errors import HParamsLabError
+from hparams_lab.core.outcome import Outcome
 from hparams_lab.integrations.keras_tuner.found import keras_tuner
 from hparams_lab.integrations.keras_tuner.hyperband import chain, is_hyperband, promotable
 from hparams_lab.integrations.keras_tuner.left import LeftRuns, number_of
@@ -27,8 +25,10 @@ from hparams_lab.integrations.keras_tuner.objective import (
 from hparams_lab.integrations.keras_tuner.space import TunerSpace
 from hparams_lab.integrations.keras_tuner.trial_runs import Training, TrialRuns, promotion
 from hparams_lab.integrations.search_log import SearchLog, not_lost
-from hparams_lab.outcome import Outcome
-from hparams_lab.paths import LogDirPaths
+from hparams_lab.run.attempts import Attempt
+from hparams_lab.run.outcome_records import outcome_of
+from hparams_lab.storage import disk
+from hparams_lab.storage.paths import LogDirPaths
 
 Told = ParamSpec("Told")
 

@@ -6,14 +6,14 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-from hparams_lab.errors import UsageError
-from hparams_lab.experiment import Experiment
-from hparams_lab.hparam import HParam
+from hparams_lab.core.errors import UsageError
+from hparams_lab.core.experiment import Experiment
+from hparams_lab.core.hparam import HParam
+from hparams_lab.core.values import Value
 from hparams_lab.integrations.keras_tuner.domains import hparams_of, of_several_types, values_of
 from hparams_lab.integrations.keras_tuner.hyperband import is_hyperband
 from hparams_lab.integrations.keras_tuner.objective import BRACKET, EPOCHS, ROUND, Objective
 from hparams_lab.integrations.search_log import SearchLog
-from hparams_lab.values import Value
 
 
 class TunerSpace:

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hparams_lab.attempts import ATTEMPTS_TAG, Attempt, attempts_markdown
+from hparams_lab.core.outcome import Outcome
+from hparams_lab.core.values import Value
 from hparams_lab.integrations.keras_tuner.objective import BEST_EPOCH, BRACKET, EPOCHS, ROUND, Objective
 from hparams_lab.integrations.search_log import SearchLog, run_name
-from hparams_lab.logger import Run
-from hparams_lab.outcome import Outcome
-from hparams_lab.values import Value
+from hparams_lab.run.attempts import ATTEMPTS_TAG, Attempt, attempts_markdown
+from hparams_lab.run.run import Run
 
 LOSSES = ("train/loss", "val/loss")
 COMPLETED = (Outcome.COMPLETED, "", "")

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hparams_lab.errors import UsageError
-from hparams_lab.events.sweep_json import BY, load_sweep
+from hparams_lab.core.errors import UsageError
+from hparams_lab.core.values import short
 from hparams_lab.integrations.keras_tuner.callback import EpochCallback
 from hparams_lab.integrations.keras_tuner.domains import hparams_of
 from hparams_lab.integrations.keras_tuner.folds import told_apart
@@ -17,8 +17,8 @@ from hparams_lab.integrations.keras_tuner.left import LeftRuns
 from hparams_lab.integrations.keras_tuner.objective import Objective, trains_as_usual
 from hparams_lab.integrations.keras_tuner.record import TunerLog
 from hparams_lab.integrations.search_log import SearchLog
-from hparams_lab.paths import LogDirPaths, paths_of
-from hparams_lab.values import short
+from hparams_lab.logdir.sweep_json import BY, load_sweep
+from hparams_lab.storage.paths import LogDirPaths, paths_of
 
 BaseTuner = keras_tuner.engine.base_tuner.BaseTuner
 _Base: Any = BaseTuner if TYPE_CHECKING else object

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hparams_lab.errors import MissingExtraError
+from hparams_lab.core.errors import MissingExtraError
 
 try:
     import sklearn

@@ -11,8 +11,8 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from hparams_lab.errors import UsageError, nearest
-from hparams_lab.values import unwrap
+from hparams_lab.core.errors import UsageError, nearest
+from hparams_lab.core.values import unwrap
 
 DATA = ("X", "y")
 """Arguments of these names get the data."""

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 
-from hparams_lab.logger import Run
+from hparams_lab.run.run import Run
 
 EPOCH = "epoch/"
 """Where the curves of a Keras model are logged, a point after each epoch."""

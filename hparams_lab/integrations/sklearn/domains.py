@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from hparams_lab.described import Tell, as_text, tell_alike
-from hparams_lab.errors import DeclarationError
-from hparams_lab.hparam import HParam
-from hparams_lab.intervals import IntInterval, RealInterval, Scale
-from hparams_lab.space import Discrete, Domain
-from hparams_lab.values import Value, checked, unwrap
+from hparams_lab.core.described import Tell, as_text, tell_alike
+from hparams_lab.core.domains import Discrete, Domain
+from hparams_lab.core.errors import DeclarationError
+from hparams_lab.core.hparam import HParam
+from hparams_lab.core.intervals import IntInterval, RealInterval, Scale
+from hparams_lab.core.values import Value, checked, unwrap
 
 _LOG_DISTRIBUTIONS = ("loguniform", "reciprocal")
 

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state, validation
 
-from hparams_lab.errors import UsageError
+from hparams_lab.core.errors import UsageError
+from hparams_lab.core.measured import as_float
 from hparams_lab.integrations.search_log import not_lost
 from hparams_lab.integrations.sklearn.build_function import DivergedError, EstimatorError
 from hparams_lab.integrations.sklearn.current import EPOCH, current_run
 from hparams_lab.keras.callback import BEST_EPOCH, RunCallback
-from hparams_lab.logger import Run
-from hparams_lab.measured import as_float
+from hparams_lab.run.run import Run
 
 EVALUATION_BATCH = 1024
 """Outputs are computed of at least so many examples at once: it changes nothing but the time."""

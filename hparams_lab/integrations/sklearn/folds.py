@@ -21,16 +21,16 @@ from typing import Any
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import _search, _validation
 
-from hparams_lab.ending import outcome_of, was_raised
-from hparams_lab.errors import LogDirError
+from hparams_lab.core.errors import LogDirError
+from hparams_lab.core.outcome import Outcome
+from hparams_lab.core.scalar import LARGEST_SCALAR
+from hparams_lab.core.values import Value
 from hparams_lab.integrations.search_log import SearchLog, not_lost, run_name
 from hparams_lab.integrations.sklearn.build_function import DivergedError
 from hparams_lab.integrations.sklearn.current import EPOCH, logging_into
 from hparams_lab.integrations.sklearn.scores import SEEN, UNSEEN, Scores
-from hparams_lab.logger import Run
-from hparams_lab.outcome import Outcome
-from hparams_lab.scalar import LARGEST_SCALAR
-from hparams_lab.values import Value
+from hparams_lab.run.outcome_records import outcome_of, was_raised
+from hparams_lab.run.run import Run
 
 train = _validation._fit_and_score
 """scikit-learn's own."""

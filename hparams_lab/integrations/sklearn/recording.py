@@ -22,26 +22,26 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from hparams_lab import disk
-from hparams_lab.afterwards import add_outcome, add_scalars
-from hparams_lab.ending import end_left_run
-from hparams_lab.errors import HParamsLabError, LogDirError
-from hparams_lab.events.reader import event_files, own_file, read_run
-from hparams_lab.events.writer import EventFileWriter
-from hparams_lab.experiment import Experiment
+from hparams_lab.core.errors import HParamsLabError, LogDirError
+from hparams_lab.core.experiment import Experiment
+from hparams_lab.core.outcome import Outcome
+from hparams_lab.core.results import CHOSEN
+from hparams_lab.core.trial import HParams
+from hparams_lab.core.values import trial_id
+from hparams_lab.events.write.writer import EventFileWriter
 from hparams_lab.integrations.search_log import SearchLog, not_lost
 from hparams_lab.integrations.sklearn.current import logging_into
 from hparams_lab.integrations.sklearn.domains import Column, columns_of, hparams_of
 from hparams_lab.integrations.sklearn.folds import Candidate, Task, being_trained, check_there, dispatching, log_history
 from hparams_lab.integrations.sklearn.scores import Scores
-from hparams_lab.locks import is_held
-from hparams_lab.logger import Run
-from hparams_lab.outcome import Outcome
-from hparams_lab.paths import writing
-from hparams_lab.reopen import Reopened
-from hparams_lab.results import CHOSEN
-from hparams_lab.trial import HParams
-from hparams_lab.values import trial_id
+from hparams_lab.logdir.run_reader import event_files, own_file, read_run
+from hparams_lab.run.amend import add_outcome, add_scalars
+from hparams_lab.run.outcome_records import end_left_run
+from hparams_lab.run.reopen import Reopened
+from hparams_lab.run.run import Run
+from hparams_lab.storage import disk
+from hparams_lab.storage.locks import is_held
+from hparams_lab.storage.paths import writing
 
 REFIT = "refit"
 """The directory of the refit, below that of its trial's first fold."""

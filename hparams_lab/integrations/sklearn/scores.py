@@ -10,10 +10,10 @@ from typing import Any
 from sklearn.base import ClassifierMixin, RegressorMixin, is_classifier, is_regressor
 from sklearn.model_selection._search import BaseSearchCV
 
-from hparams_lab.errors import UsageError
-from hparams_lab.experiment import Metric
-from hparams_lab.results import CHOSEN
-from hparams_lab.scalar import Goal
+from hparams_lab.core.errors import UsageError
+from hparams_lab.core.experiment import Metric
+from hparams_lab.core.results import CHOSEN
+from hparams_lab.core.scalar import Goal
 
 UNSEEN, SEEN = "val/", "train/"
 

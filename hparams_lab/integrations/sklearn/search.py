@@ -22,13 +22,13 @@ import sklearn
 from sklearn.model_selection import _search, _validation
 from sklearn.model_selection._search import BaseSearchCV
 
-from hparams_lab.errors import LogDirError, MissingExtraError, UsageError
+from hparams_lab.core.errors import LogDirError, MissingExtraError, UsageError
 from hparams_lab.integrations.search_log import SearchLog
 from hparams_lab.integrations.sklearn import SCIKIT_LEARN
 from hparams_lab.integrations.sklearn.folds import fit_and_score
 from hparams_lab.integrations.sklearn.recording import Recording
 from hparams_lab.integrations.sklearn.scores import scores_of
-from hparams_lab.paths import paths_of
+from hparams_lab.storage.paths import paths_of
 
 Search = TypeVar("Search")
 
