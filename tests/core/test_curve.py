@@ -98,10 +98,10 @@ RESULTS = Results(
 @pytest.mark.parametrize(
     ("by", "goal", "first"),
     [
-        ("last", "max", ["late", "pair-0", "unknown", "early"]),
-        ("last", "min", ["early", "unknown", "pair-0", "late"]),
-        ("best", "max", ["nan", "inf", "early", "late", "pair-0", "unknown"]),
-        ("mean-of-last-2", "max", ["late", "pair-0", "unknown", "early"]),
+        ("last", "max", ["half-0", "late", "pair-0", "unknown", "early"]),
+        ("last", "min", ["early", "unknown", "pair-0", "late", "half-0"]),
+        ("best", "max", ["nan", "inf", "early", "half-0", "late", "pair-0", "unknown"]),
+        ("mean-of-last-2", "max", ["half-0", "late", "pair-0", "unknown", "early"]),
     ],
 )
 def test_ranks(by, goal, first):
@@ -112,13 +112,13 @@ def test_ranks(by, goal, first):
     assert not any(is_ranked(trial, "acc", By.of(by)) for trial in ranked[len(first) :])
 
 
-def test_spread_and_mean_are_over_runs():
+def test_spread_and_mean_are_over_the_runs_that_have_the_metric():
     trials = {trial.id: trial for trial in RESULTS.trials}
     assert trials["pair"].mean("acc") == 0.5
     assert trials["pair"].spread("acc") == pytest.approx(0.1414213562)
     assert trials["late"].spread("acc") is None
-    assert math.isnan(trials["half"].spread("acc"))
-    assert math.isnan(trials["half"].mean("acc"))
+    assert (trials["half"].mean("acc"), trials["half"].spread("acc")) == (0.9, None)
+    assert math.isnan(trials["nothing"].mean("acc"))
 
 
 def test_nothing_to_rank():
