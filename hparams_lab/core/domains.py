@@ -98,11 +98,6 @@ class Discrete(DomainValue):
         return self._dtype
 
     @property
-    def is_nullable(self) -> bool:
-        """Whether `None` is among the values."""
-        return self._nullable
-
-    @property
     def min_value(self) -> Any:
         """The smallest value."""
         return min(value for value in self._values if value is not None)

@@ -15,7 +15,6 @@ import numpy as np
 from hparams_lab.analysis.report.axis import Axis, Range
 from hparams_lab.analysis.report.study import Point, Study, said_with, shade, spaced
 from hparams_lab.analysis.report.text import LONGEST_NAME, as_label
-from hparams_lab.core.outcome import Outcome
 
 if TYPE_CHECKING:
     from hparams_lab.analysis.importance import Importances
@@ -180,6 +179,3 @@ def _means(study: Study, axis: Axis) -> dict[str, Any]:
     return {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": line, "hoverinfo": "skip"}
 
 
-def outcome_colour(outcome: Outcome) -> str:
-    """The colour of an outcome in all plots."""
-    return {Outcome.COMPLETED: PLAIN, Outcome.UNKNOWN: PLAIN, Outcome.PRUNED: PRUNED}.get(outcome, FAILED)

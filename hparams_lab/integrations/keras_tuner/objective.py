@@ -25,7 +25,6 @@ _DESCRIBED = {
     BRACKET: "Hyperband's bracket; that of the largest number stops earliest",
     ROUND: "the last round of the bracket that the trial came to",
 }
-_FITS = ("fit", "run_trial")
 _leave_out = LeftOut("keras-tuner")
 
 

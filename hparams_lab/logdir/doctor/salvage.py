@@ -25,7 +25,6 @@ _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 _SMALL = b"\0" * 5  # how a length below 2**24 ends
 _TRIES = 200_000
-_LOST = (Kind.BAD_LENGTH, Kind.WILD_LENGTH)
 
 
 @contextmanager
