@@ -108,6 +108,18 @@ def lab_command(capsys):
 
 
 @pytest.fixture
+def call(lab_command):
+    """`call(arguments...)` is what a command prints, which succeeds."""
+
+    def run(*arguments):
+        code, said, errors = lab_command(*arguments)
+        assert code == 0, errors
+        return said
+
+    return run
+
+
+@pytest.fixture
 def lines_of(lab_command):
     """`lines_of(arguments...)` is the lines that a command prints; with `refused=True` its one line of error."""
 

@@ -37,18 +37,6 @@ def logs(tmp_path: Path) -> Path:
     })  # fmt: skip
 
 
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    def run(*args: object) -> str:
-        with pytest.raises(SystemExit) as left:
-            main([*map(str, args)])
-        said = capsys.readouterr()
-        assert left.value.code == 0, said.err
-        return said.out
-
-    return run
-
-
 def names(results: lab.Results) -> list[list[str]]:
     return [[run.name for run in trial.runs] for trial in results.trials]
 

@@ -10,7 +10,6 @@ import pytest
 from sick_logs import VERSION, experiment, interval, point, start, write
 
 import hparams_lab as lab
-from hparams_lab.cli.main import main
 
 UNSET = point(0, -1.0, "hp_metric")
 LOSS = point(9, 0.5, "val_loss")
@@ -20,18 +19,6 @@ def versions(root: Path, *runs: list[bytes], metric: str = "hp_metric") -> Path:
     """A log by Lightning: each version declares `hp_metric` alone, whatever it logs."""
     begin = VERSION + experiment([interval("lr", 0, 9)], metric)
     return write(root, {f"version_{n}": begin + start({"lr": n}) + b"".join(of) for n, of in enumerate(runs)})
-
-
-@pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    def run(*args: object) -> str:
-        with pytest.raises(SystemExit) as left:
-            main([*map(str, args)])
-        said = capsys.readouterr()
-        assert left.value.code == 0, said.err
-        return said.out
-
-    return run
 
 
 PLACEHOLDERS = {
